@@ -1,0 +1,133 @@
+"""Pixel centres, axis order, lattices and sampling: the only file that knows them.
+
+The rules, for the whole library:
+
+1. Points are (x, y), x to the right, y down; with time (t, x, y). Sizes are (H, W).
+2. The centre of the top-left pixel is (0, 0), that of the bottom-right one (W - 1, H - 1).
+   TAP-Vid's "raster" coordinates are these plus 0.5.
+3. A point is inside a frame when -0.5 <= x < W - 0.5, and likewise for y.
+4. Resizing by r = W' / W moves x to (x + 0.5) * r - 0.5.
+5. Cell i of a feature map sits at pixel offset + stride * i: its lattice.
+6. A window of radius r lists its offsets row by row, dy slowest, from -r to r, in cells.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+class Lattice(NamedTuple):
+    """Where the cells of a feature map sit: cell i at pixel offset + stride * i, both axes."""
+
+    stride: int
+    offset: float = 0.0
+
+
+PIXELS = Lattice(1, 0.0)
+
+
+def lattice_size(size_hw: tuple[int, int], lattice: Lattice) -> tuple[int, int]:
+    """Number of cell rows and columns whose centres lie on the pixels of a frame."""
+    return tuple(int((n - 1 - lattice.offset) // lattice.stride) + 1 for n in size_hw)
+
+
+def to_cells(xy: Float[Tensor, "*shape 2"], lattice: Lattice) -> Float[Tensor, "*shape 2"]:
+    """Pixel coordinates as (fractional) cell coordinates of a lattice."""
+    return (xy - lattice.offset) / lattice.stride
+
+
+def to_pixels(cells: Float[Tensor, "*shape 2"], lattice: Lattice) -> Float[Tensor, "*shape 2"]:
+    """Cell coordinates of a lattice as pixel coordinates."""
+    return cells * lattice.stride + lattice.offset
+
+
+def grid(size_hw: tuple[int, int], device: torch.device | str | None = None) -> Float[Tensor, "H W 2"]:
+    """The (x, y) of every position of an (H, W) map; position [y, x] holds (x, y)."""
+    H, W = size_hw
+    y, x = torch.meshgrid(
+        torch.arange(H, dtype=torch.float32, device=device),
+        torch.arange(W, dtype=torch.float32, device=device),
+        indexing="ij",
+    )
+    return torch.stack([x, y], dim=-1)
+
+
+def window_offsets(radius: int, device: torch.device | str | None = None) -> Float[Tensor, "K 2"]:
+    """Offsets (dx, dy) of a square window, in cells, dy slowest; K = (2 * radius + 1) ** 2.
+
+    Raises:
+        ValueError: radius is negative.
+    """
+    if radius < 0:
+        raise ValueError(f"window_offsets: radius should be at least 0, got {radius}.")
+    side = 2 * radius + 1
+    return grid((side, side), device).reshape(side * side, 2) - radius
+
+
+def inside(xy: Float[Tensor, "*shape 2"], size_hw: tuple[int, int]) -> Bool[Tensor, "*shape"]:
+    """Whether points lie in a frame: -0.5 <= x < W - 0.5 and -0.5 <= y < H - 0.5."""
+    H, W = size_hw
+    x, y = xy.unbind(-1)
+    return (x >= -0.5) & (x < W - 0.5) & (y >= -0.5) & (y < H - 0.5)
+
+
+def sample(
+    values: Float[Tensor, "B C H W"], xy: Float[Tensor, "B *shape 2"], padding: str = "border"
+) -> tuple[Float[Tensor, "B C *shape"], Bool[Tensor, "B *shape"]]:
+    """Bilinear samples of a map at fractional positions.
+
+    Args:
+        values: the map; position [y, x] of it has coordinates (x, y).
+        xy: where to read, in the map's own positions.
+        padding: what lies outside the map, "border" (its edge repeated) or "zeros".
+
+    Returns:
+        the samples, and whether each position is inside the map (rule 3).
+    """
+    H, W = values.shape[-2:]
+    B, shape = xy.shape[0], xy.shape[1:-1]
+    scale = torch.tensor([2.0 / max(W - 1, 1), 2.0 / max(H - 1, 1)], dtype=xy.dtype, device=xy.device)
+    normalised = (xy * scale - 1).reshape(B, 1, -1, 2)
+    if W == 1:  # a map one cell wide has its only centre at -1 by the formula above, at 0 for grid_sample
+        normalised = normalised + torch.tensor([1.0, 0.0], dtype=xy.dtype, device=xy.device)
+    if H == 1:
+        normalised = normalised + torch.tensor([0.0, 1.0], dtype=xy.dtype, device=xy.device)
+    out = F.grid_sample(
+        values, normalised.to(values.dtype), mode="bilinear", padding_mode=padding, align_corners=True
+    )
+    return out.reshape(B, values.shape[1], *shape), inside(xy, (H, W))
+
+
+def relattice(
+    values: Float[Tensor, "B C h w"], source: Lattice, target: Lattice, size_hw: tuple[int, int]
+) -> Float[Tensor, "B C H W"]:
+    """A feature or label map read (bilinearly) at the cells of another lattice.
+
+    Args:
+        values: a map on the lattice `source`.
+        source, target: the lattices of the input and of the output; PIXELS for full resolution.
+        size_hw: size of the frame in pixels; the output has `lattice_size(size_hw, target)` cells.
+    """
+    where = to_cells(to_pixels(grid(lattice_size(size_hw, target), values.device), target), source)
+    return sample(values, where.expand(values.shape[0], *where.shape))[0]
+
+
+def resize_points(
+    xy: Float[Tensor, "*shape 2"], size_hw: tuple[int, int], new_size_hw: tuple[int, int]
+) -> Float[Tensor, "*shape 2"]:
+    """Points of an (H, W) frame, in the pixels of the same frame resized (rule 4)."""
+    (H, W), (new_H, new_W) = size_hw, new_size_hw
+    ratio = torch.tensor([new_W / W, new_H / H], dtype=xy.dtype, device=xy.device)
+    return (xy + 0.5) * ratio - 0.5
+
+
+def resize_frames(
+    frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]
+) -> Float[Tensor, "N C H2 W2"]:
+    """Frames at another resolution, bilinear, antialiased when made smaller (rule 4)."""
+    if tuple(frames.shape[-2:]) == tuple(new_size_hw):
+        return frames
+    return F.interpolate(frames, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)

@@ -5,6 +5,7 @@ in pairs, and uint8 in clips, which may be long. Coordinates as in `coords`.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -74,3 +75,11 @@ class PoseClip:
     valid: Bool[Tensor, "T J"]
     scale: Float[Tensor, "T"]
     name: str = ""
+
+
+class PointTracks(NamedTuple):
+    """What every tracker returns: tracks (T, N, 2) in pixels, visible (T, N), confidence (T, N) in [0, 1]."""
+
+    tracks: Float[Tensor, "T N 2"]
+    visible: Bool[Tensor, "T N"]
+    confidence: Float[Tensor, "T N"]

@@ -1,0 +1,265 @@
+"""Frames and videos: files in and out, sRGB as float, normalised Lab.
+
+Everything read is RGB, uint8, (3, H, W); nothing here resizes. A *source* is a video file,
+an image, a folder of images taken in the order of their names, or a (T, 3, H, W) tensor or
+array. Longer videos are opened lazily (`open_video`) and held by nobody.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+DEFAULT_FPS = 24.0  # of folders and tensors, which have none
+
+
+def _to_frame(bgr: np.ndarray) -> Tensor:
+    """OpenCV's (H, W, 3) BGR as a (3, H, W) RGB tensor of its own memory."""
+    return torch.from_numpy(np.ascontiguousarray(rearrange(bgr[..., ::-1], "H W C -> C H W")))
+
+
+def read_frame(path: str | os.PathLike) -> UInt8[Tensor, "3 H W"]:
+    """One image file as RGB; grey is repeated, transparency dropped, EXIF rotation applied.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image that OpenCV reads.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"read_frame: no file {path}.")
+    data = np.fromfile(path, dtype=np.uint8)  # imread itself would print a warning of its own
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise ValueError(f"read_frame: expected an image, got {path}, which OpenCV cannot decode.")
+    return _to_frame(bgr)
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that can be iterated any number of times, (3, H, W) uint8 frames, none of them held.
+
+    `num_frames` is what the container announces, 0 if it does not tell; a few containers
+    (webm, mkv) derive it from a duration, so that it can be wrong by one or two.
+    Made by `open_video`.
+    """
+
+    size_hw: tuple[int, int]
+    num_frames: int
+    fps: float
+    source: "Path | list[Path] | Tensor"
+
+    def __iter__(self) -> Iterator[UInt8[Tensor, "3 H W"]]:
+        if isinstance(self.source, Tensor):
+            return (_as_uint8(frame) for frame in self.source)
+        if isinstance(self.source, list):
+            return self._images()
+        return self._decode()
+
+    def _images(self) -> Iterator[Tensor]:
+        """Frames of a folder; the first of another size is named."""
+        for path in self.source:
+            frame = read_frame(path)
+            if tuple(frame.shape[1:]) != self.size_hw:
+                raise ValueError(
+                    f"read_video: {path} should be {self.size_hw} (H, W) like {self.source[0].name}, "
+                    f"got {tuple(frame.shape[1:])}."
+                )
+            yield frame
+
+    def _decode(self) -> Iterator[Tensor]:
+        """Frames of a file; one that ends well before its announced length is an error at its end."""
+        capture, count = cv2.VideoCapture(str(self.source)), 0
+        try:
+            while True:
+                good, bgr = capture.read()
+                if not good:
+                    break
+                count += 1
+                yield _to_frame(bgr)
+        finally:
+            capture.release()
+        slack = max(2, self.num_frames // 20)  # announced counts may be rounded durations
+        if count < self.num_frames - slack:
+            raise ValueError(
+                f"read_video: {self.source} announces {self.num_frames} frames, only {count} decode: the "
+                f"file is truncated. Ask for at most {count} frames to use what is there."
+            )
+
+
+Source = str | os.PathLike | Tensor | np.ndarray | Video
+
+
+def _as_uint8(frames: Tensor) -> Tensor:
+    """Float frames in [0, 1] rounded to bytes; bytes as they are."""
+    return frames if frames.dtype == torch.uint8 else (frames * 255).round().to(torch.uint8)
+
+
+def _check_range(name: str, frames: Tensor) -> None:
+    """Refuse what is neither uint8 nor float in [0, 1], NaN included."""
+    if frames.dtype == torch.uint8:
+        return
+    if not frames.is_floating_point():
+        raise ValueError(f"{name}: frames should be uint8, or float in [0, 1], got {frames.dtype}.")
+    if frames.numel():
+        low, high = (float(v) for v in torch.aminmax(frames))  # NaN anywhere makes both NaN
+        if low != low:
+            raise ValueError(f"{name}: frames should be numbers in [0, 1], got NaN.")
+        if low < 0 or high > 1:
+            raise ValueError(f"{name}: float frames should be in [0, 1], got [{low:.4g}, {high:.4g}].")
+
+
+def open_video(source: Source) -> Video:
+    """A video to iterate, from a file, a folder of images, a tensor or an array; a `Video` is passed on.
+
+    Args:
+        source: path of a file that OpenCV reads or of a folder of images (ordered by name),
+            or frames (T, 3, H, W), uint8 or float in [0, 1].
+
+    Raises:
+        FileNotFoundError: there is no such path, or the folder has no images.
+        ValueError: the file is no video, or the frames have another shape, type or range.
+    """
+    if isinstance(source, Video):
+        return source
+    if isinstance(source, np.ndarray):
+        source = torch.from_numpy(np.ascontiguousarray(source))
+    if isinstance(source, Tensor):
+        if source.ndim != 4 or source.shape[1] != 3 or 0 in source.shape:
+            raise ValueError(
+                f"open_video: frames should be (T, 3, H, W), none of them 0, got {tuple(source.shape)}."
+            )
+        _check_range("open_video", source)
+        return Video(tuple(source.shape[2:]), len(source), DEFAULT_FPS, source)
+    path = Path(source)
+    if path.is_dir():
+        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not images:
+            raise FileNotFoundError(
+                f"open_video: no images in the folder {path}; expected files ending in "
+                f"{', '.join(IMAGE_SUFFIXES)}."
+            )
+        return Video(tuple(read_frame(images[0]).shape[1:]), len(images), DEFAULT_FPS, images)
+    if not path.is_file():
+        raise FileNotFoundError(f"open_video: no file or folder {path}.")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return Video(tuple(read_frame(path).shape[1:]), 1, DEFAULT_FPS, [path])
+    capture = cv2.VideoCapture(str(path))
+    good, bgr = capture.read() if capture.isOpened() else (False, None)
+    count, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    if not good:
+        raise ValueError(
+            f"open_video: expected a video, got {path}, of which OpenCV decodes no frame: "
+            "no video at all, a codec it lacks, or a truncated file."
+        )
+    # Broken headers announce absurd counts (OpenCV then returns a large negative number) and rates.
+    count = int(count) if 0 < count < 1e9 else 0
+    return Video(tuple(bgr.shape[:2]), count, fps if 0 < fps <= 1000 else DEFAULT_FPS, path)
+
+
+def read_video(source: Source, max_frames: int = 0) -> UInt8[Tensor, "T 3 H W"]:
+    """A whole video in memory.
+
+    Args:
+        source: as in `open_video`.
+        max_frames: stop after so many; 0 reads all.
+
+    Raises:
+        FileNotFoundError, ValueError: as in `open_video`; also frames of different sizes, a
+            file with clearly fewer frames than it announces (unless `max_frames` is reached
+            before its end), and a negative `max_frames`.
+    """
+    if max_frames < 0:
+        raise ValueError(f"read_video: max_frames should be at least 0, got {max_frames}.")
+    frames = []
+    for frame in open_video(source):
+        frames.append(frame)
+        if len(frames) == max_frames:
+            break
+    return torch.stack(frames)
+
+
+def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = DEFAULT_FPS) -> Path:
+    """A .webm (VP9) that browsers play; it appears under its name only when it is complete.
+
+    Args:
+        path: where to, ending in .webm; its folder is made if it is missing.
+        frames: (3, H, W) RGB frames, or (T, 3, H, W), uint8 or float in [0, 1]. An odd
+            height or width gets its last row or column twice: VP9's colour is half size.
+        fps: frames a second.
+
+    Raises:
+        ValueError: another suffix, a rate that is not positive, no frames, frames of
+            different sizes, or an OpenCV without VP9.
+    """
+    path = Path(path)
+    if path.suffix != ".webm":
+        raise ValueError(f"write_video: path should end in .webm, got {path}.")
+    if not fps > 0:
+        raise ValueError(f"write_video: fps should be above 0, got {fps}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial.webm")
+    writer, shape, t = None, None, -1
+    try:
+        for t, frame in enumerate(frames):
+            frame = torch.as_tensor(frame)
+            if frame.ndim != 3 or frame.shape[0] != 3 or (shape and frame.shape != shape):
+                expected = f"{tuple(shape)} like frame 0" if shape else "(3, H, W)"
+                raise ValueError(f"write_video: frame {t} should be {expected}, got {tuple(frame.shape)}.")
+            _check_range("write_video", frame)
+            shape = frame.shape
+            bgr = rearrange(_as_uint8(frame).numpy(force=True)[::-1], "C H W -> H W C")
+            bgr = np.pad(bgr, ((0, shape[1] % 2), (0, shape[2] % 2), (0, 0)), mode="edge")
+            if writer is None:
+                code = cv2.VideoWriter_fourcc(*"VP90")
+                writer = cv2.VideoWriter(str(temporary), code, float(fps), bgr.shape[1::-1])
+                if not writer.isOpened():
+                    raise ValueError(f"write_video: this OpenCV cannot encode VP9 into {path}.")
+            writer.write(np.ascontiguousarray(bgr))
+        if writer is None:
+            raise ValueError("write_video: expected at least one frame, got none.")
+        writer.release()
+        os.replace(temporary, path)
+    finally:
+        if writer is not None:
+            writer.release()
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """Frames of any shape as float32 sRGB in [0, 1]; floats are checked and passed on.
+
+    Raises:
+        ValueError: integers other than uint8, floats outside [0, 1], or NaN.
+    """
+    _check_range("to_float", frames)
+    return frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
+
+
+# sRGB primaries and the D65 white point as OpenCV writes them, so that values agree with its float Lab.
+_RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_WHITE = (0.950456, 1.0, 1.088754)
+
+
+def rgb_to_lab(frames: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """CIE Lab of sRGB frames in [0, 1], normalised: (L - 50) / 50, a / 127, b / 127.
+
+    Values agree with OpenCV's float Lab, which interpolates in a table; all channels are
+    about in [-1, 1]. It runs, and differentiates, where the frames are.
+    """
+    linear = torch.where(frames <= 0.04045, frames / 12.92, ((frames.clamp(min=0) + 0.055) / 1.055) ** 2.4)
+    weights = frames.new_tensor(_RGB_TO_XYZ) / frames.new_tensor(_WHITE)[:, None]
+    xyz = torch.einsum("dc,bchw->bdhw", weights, linear)
+    # The clamp keeps the unused branch's gradient finite at black.
+    f = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = f.unbind(1)
+    return torch.stack([(116 * y - 66) / 50, 500 * (x - y) / 127, 200 * (y - z) / 127], dim=1)

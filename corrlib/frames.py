@@ -46,9 +46,9 @@ def read_frame(path: str | os.PathLike) -> UInt8[Tensor, "3 H W"]:
 class Video:
     """A video that can be iterated any number of times, (3, H, W) uint8 frames, none of them held.
 
-    `num_frames` is what the container announces, 0 if it does not tell; a few containers
-    (webm, mkv) derive it from a duration, so that it can be wrong by one or two.
-    Made by `open_video`.
+    `num_frames` is what the container announces, 0 if it does not tell. It can be wrong:
+    by one or two where it is derived from a duration, by more where repeated frames are
+    left out. Made by `open_video`.
     """
 
     size_hw: tuple[int, int]
@@ -76,18 +76,21 @@ class Video:
 
     def _decode(self) -> Iterator[Tensor]:
         """Frames of a file; one that ends well before its announced length is an error at its end."""
-        capture, count = cv2.VideoCapture(str(self.source)), 0
+        capture, count, reached = cv2.VideoCapture(str(self.source)), 0, 0
         try:
             while True:
                 good, bgr = capture.read()
                 if not good:
                     break
                 count += 1
+                # Some files announce ticks and leave out frames that repeat: then the time tells.
+                ticks = round(capture.get(cv2.CAP_PROP_POS_MSEC) * self.fps / 1000) + 1
+                reached = max(reached, count, ticks)
                 yield _to_frame(bgr)
         finally:
             capture.release()
         slack = max(2, self.num_frames // 20)  # announced counts may be rounded durations
-        if count < self.num_frames - slack:
+        if reached < self.num_frames - slack:
             raise ValueError(
                 f"read_video: {self.source} announces {self.num_frames} frames, only {count} decode: the "
                 f"file is truncated. Ask for at most {count} frames to use what is there."
@@ -174,7 +177,7 @@ def read_video(source: Source, max_frames: int = 0) -> UInt8[Tensor, "T 3 H W"]:
 
     Raises:
         FileNotFoundError, ValueError: as in `open_video`; also frames of different sizes, a
-            file with clearly fewer frames than it announces (unless `max_frames` is reached
+            file that ends clearly before its announced length (unless `max_frames` is reached
             before its end), and a negative `max_frames`.
     """
     if max_frames < 0:

@@ -158,6 +158,15 @@ def test_truncated_video_says_so_and_how_to_use_the_rest(tmp_path):
     assert len(frames.read_video(path, max_frames=usable)) == usable
 
 
+def test_a_sparse_video_that_reaches_its_end_is_whole(tmp_path):
+    path = frames.write_video(tmp_path / "clip.webm", clip(12), fps=24)
+    # As of a file that announces 24 ticks a second and holds every fourth frame only.
+    sparse = frames.Video((48, 64), num_frames=45, fps=24 * 4.0, source=path)
+    assert len(list(sparse)) == 12
+    with pytest.raises(ValueError, match="announces 60 frames, only 12 decode"):
+        list(frames.Video((48, 64), num_frames=60, fps=24 * 4.0, source=path))
+
+
 def test_a_video_cut_to_its_header_is_no_video(tmp_path):
     path = frames.write_video(tmp_path / "clip.webm", clip(), fps=24)
     path.write_bytes(path.read_bytes()[:200])

@@ -66,7 +66,7 @@ def test_consistency_reads_the_backward_flow_where_the_forward_flow_ends():
 def test_consistency_alpha_and_beta():
     forward, backward = constant(8, 0), constant(-6, 0)
     assert not flow.visible_by_consistency(forward, backward)[0, 5, 5]
-    assert flow.visible_by_consistency(forward, backward, beta=5)[0, 5, 5]
+    assert flow.visible_by_consistency(forward, backward, beta=5.0)[0, 5, 5]
     assert flow.visible_by_consistency(forward, backward, alpha=0.05)[0, 5, 5]
 
 

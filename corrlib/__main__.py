@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 
 import click
 import torch
 
-from . import checkpoints, training
+from . import checkpoints, report, runs, training
 from .encoder import PixelEncoder
 
 
@@ -29,14 +30,14 @@ def train(out: str, settings: tuple[str, ...], state: str, workers: int, minutes
     torch.manual_seed(config.seed)
     encoder = PixelEncoder(config.width)
 
-    def report(step: int, record: dict[str, float]) -> None:
+    def show(step: int, record: dict[str, float]) -> None:
         if step % 20 == 0:
             left = record["seconds"] / (step + 1) * (config.steps - step) / 60
             line = f"step {step}/{config.steps} coarse {record['coarse']:.3f} fine {record['fine']:.3f}"
             click.echo(f"{line} about {left:.0f} min left", err=True)
 
     try:
-        training.train(encoder, config, state_path=state, workers=workers, seconds=minutes * 60, report=report)
+        training.train(encoder, config, state_path=state, workers=workers, seconds=minutes * 60, report=show)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     origin = {
@@ -45,6 +46,41 @@ def train(out: str, settings: tuple[str, ...], state: str, workers: int, minutes
         "torch": torch.__version__,
     }
     click.echo(checkpoints.save(out, encoder, origin))
+
+
+@main.command("run-notebook", epilog="Example: python -m corrlib run-notebook 00_quickstart -p VIDEO clip.mp4")
+@click.argument("name")
+@click.option("-f", "files", multiple=True, type=click.Path(exists=True), help="YAML or JSON of parameters.")
+@click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter, in YAML.")
+def run_notebook(name: str, files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> None:
+    """Execute a notebook with live progress, as papermill does; the copy appears when it succeeds."""
+    import yaml
+    from papermill import PapermillExecutionError
+
+    parameters = {}
+    for path in files:
+        parameters |= yaml.safe_load(Path(path).read_text()) or {}
+    parameters |= {key: yaml.safe_load(value) for key, value in pairs}
+    try:
+        click.echo(runs.run_notebook(name, parameters))
+    except PapermillExecutionError as error:
+        raise click.ClickException(f"{name} stopped at {error.ename}: {error.evalue}") from None
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command(epilog="Example: python -m corrlib table results/04_evaluation.1/metrics.json")
+@click.argument("path", type=click.Path())
+@click.option("--benchmark", default="", help="Only this one.")
+@click.option("--link", is_flag=True, help="Make each number a link to the file, as the README has them.")
+def table(path: str, benchmark: str, link: bool) -> None:
+    """Print the numbers of a metrics.json as Markdown tables, one a benchmark."""
+    try:
+        metrics = report.read_metrics(path)
+        names = [benchmark] if benchmark else sorted({key.split(".")[0] for key in metrics})
+        click.echo("\n\n".join(report.table(metrics, name, path if link else "") for name in names))
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _setting(item: str) -> tuple[str, int | float | str]:

@@ -31,7 +31,11 @@ from .progress import Progress as Progress
 from .progress import in_jupyter, mirrored
 
 PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
-WAYS_OUT = {"str": "; from a shell, papermill -r keeps text as text", "list": "; from a shell, papermill -y"}
+WAYS_OUT = {
+    "str": "; from a shell, papermill -r keeps text as text",
+    "list": "; from a shell, papermill -y",
+    "float": "; YAML reads 1.0e-3 as a number, 1e-3 as text",
+}
 
 
 def find_root() -> Path:
@@ -67,9 +71,9 @@ def read_parameters(notebook_name: str, namespace: Mapping[str, Any]) -> Any:
 
     Raises:
         FileNotFoundError: there is no such notebook.
-        ValueError: a parameter is unknown, missing, or of the wrong type. Unknown is every
-            name that papermill injected, and every other UPPER_CASE name (two letters or
-            more), that the notebook does not declare.
+        ValueError: a parameter is missing, of the wrong type, or unknown: papermill injected
+            it and the notebook does not declare it. Outside a kernel, where no cells tell
+            what was injected, every UPPER_CASE name is taken for a parameter.
     """
     path = find_root() / "notebooks" / f"{notebook_name}.ipynb"
     if not path.is_file():
@@ -77,8 +81,7 @@ def read_parameters(notebook_name: str, namespace: Mapping[str, Any]) -> Any:
     from papermill import inspect_notebook  # slow to import, and needed by notebooks only
 
     declared = inspect_notebook(str(path))
-    constants = [name for name in namespace if re.fullmatch(r"[A-Z][A-Z0-9_]+", name)]
-    for name in [*_injected_names(namespace.get("In", [])), *constants]:
+    for name in _given_names(namespace):
         if name not in declared:
             near = difflib.get_close_matches(name.upper(), declared, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]}?" if near else f"{notebook_name} has {', '.join(declared)}."
@@ -91,20 +94,19 @@ def read_parameters(notebook_name: str, namespace: Mapping[str, Any]) -> Any:
     return dataclasses.make_dataclass("Parameters", list(values), frozen=True)(**values)
 
 
-def _injected_names(history: list[str]) -> list[str]:
-    """Names assigned by the cells that papermill injected, which begin with this comment."""
-    cells = [ast.parse(cell) for cell in history if cell.startswith("# Parameters\n")]
-    targets = [t for cell in cells for line in cell.body for t in getattr(line, "targets", [])]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+def _given_names(namespace: Mapping[str, Any]) -> list[str]:
+    """Names assigned by the cells that papermill injected, which begin with a comment of its own."""
+    if "In" not in namespace:
+        return [name for name in namespace if re.fullmatch(r"[A-Z][A-Z0-9_]+", name)]
+    cells = [ast.parse(cell) for cell in namespace["In"] if cell.startswith("# Parameters\n")]
+    return [target.id for cell in cells for line in cell.body for target in line.targets]
 
 
 def _typed(name: str, value: Any, annotation: str) -> Any:
     """A parameter's value if it has the declared type; an int where a float is declared becomes one."""
     outer, _, inner = annotation.partition("[")
     if outer not in PARAMETER_TYPES:
-        raise ValueError(
-            f"parameter {name} should be declared int, float, str, bool, list or dict, got {outer}."
-        )
+        raise ValueError(f"parameter {name} should be declared int, float, str, bool, list or dict, got {outer}.")
     if outer == "float" and type(value) is int:
         return float(value)
     if type(value) is not PARAMETER_TYPES[outer]:  # a bool is no int here
@@ -181,7 +183,7 @@ class Run:
 
     def _write_environment(self, finished: bool) -> None:
         """What the numbers may depend on but the parameters do not say."""
-        names = ("corrlib", "torch", "numpy", "opencv-python", "scikit-image", "matplotlib")
+        names = ("corrlib", "torch", "numpy", "opencv-python", "matplotlib")
         environment = {
             "command": " ".join(sys.argv),
             "commit": _commit(),
@@ -191,7 +193,7 @@ class Run:
             "platform": platform.platform(),
             "seconds": round(time.perf_counter() - self._start, 2),
             "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in names},
+            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
         }
         _write_json(self.path / "environment.json", environment)
 
@@ -249,7 +251,8 @@ def run_notebook(name: str, parameters: Mapping[str, Any]) -> Path:
     output.parent.mkdir(exist_ok=True)
     attempt = output.with_suffix(".failed.ipynb")
     with mirrored():
-        execute_notebook(str(source), str(attempt), dict(parameters), cwd=str(root), progress_bar=False)
+        quiet = {"progress_bar": False, "extra_arguments": ["--log-level=ERROR"]}  # the kernel's own log
+        execute_notebook(str(source), str(attempt), dict(parameters), cwd=str(root), **quiet)
     os.replace(attempt, output)
     return output
 
@@ -269,14 +272,6 @@ def _commit() -> str:
     try:
         return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _version(package: str) -> str:
-    """Installed version, "" if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
         return ""
 
 

@@ -54,7 +54,7 @@ def root(tmp_path, monkeypatch):
 def given(**changes):
     """A notebook's namespace after its parameters cell."""
     names = {"RUN_NAME": "", "OVERWRITE": False, "SEED": 3, "LEARNING_RATE": 1e-3, "POINTS": [0.5, 1]}
-    return names | {"np": np, "In": [DECLARATION]} | changes
+    return names | {"np": np} | changes
 
 
 def start(**changes):
@@ -95,11 +95,16 @@ def test_read_parameters_gives_lower_case_frozen_values(root):
         params.seed = 4
 
 
+def test_other_constants_of_a_notebook_are_no_parameters(root):
+    cells = ["", DECLARATION, "# Parameters\nSEED = 4\n", "%time\nfrom math import *\nTHRESHOLDS = [1]"]
+    assert runs.read_parameters("09_trial", given(SEED=4, THRESHOLDS=[1], In=cells)).seed == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"LERNING_RATE": 1.0}, r"^unknown parameter LERNING_RATE; did you mean LEARNING_RATE\?$"),
-        ({"In": ["# Parameters\nlearning_rate = 1.0\n"]}, r"learning_rate; did you mean LEARNING_RATE\?"),
+        ({"In": ["", DECLARATION, "# Parameters\nlearning_rate = 1\n"]}, "learning_rate; did you mean LEARN"),
         ({"WOMBAT": 1}, r"unknown parameter WOMBAT; 09_trial has RUN_NAME, OVERWRITE, SEED,"),
         ({"SEED": 1.0}, r"parameter SEED should be int, got float 1\.0\.$"),
         ({"SEED": True}, "parameter SEED should be int, got bool True"),
@@ -107,6 +112,7 @@ def test_read_parameters_gives_lower_case_frozen_values(root):
         ({"POINTS": "1,2"}, r"POINTS should be list\[float\], got str '1,2'; from a shell, papermill -y"),
         ({"POINTS": [1, "x"]}, r"parameter POINTS\[1\] should be float, got str 'x'"),
         ({"LEARNING_RATE": None}, "LEARNING_RATE should be float, got NoneType None"),
+        ({"LEARNING_RATE": "1e-3"}, "LEARNING_RATE should be float, got str '1e-3'; YAML reads 1.0e-3"),
     ],
 )
 def test_read_parameters_refuses(root, changes, message):

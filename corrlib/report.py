@@ -1,0 +1,97 @@
+"""Recorded numbers as text: metrics.json in, Markdown tables out.
+
+Files hold fractions, tables show per cent. A number in the README is a link to the file that
+holds it, with its key as the link's title, so that a test can compare the two:
+`[72.4](results/reported/04_evaluation.json "procedural.shipped.delta_avg")`.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+DETAIL = re.compile(r"(delta|jaccard|pck)_\d+$")  # single thresholds, whose means stand beside them
+
+
+def read_metrics(path: str | os.PathLike) -> dict[str, dict]:
+    """The entries of a metrics.json, `{"<benchmark>.<method>.<metric>": {"value", "unit", "count"}}`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"read_metrics: no file {path}.")
+    try:
+        metrics = json.loads(path.read_text())
+        whole = all(len(k.split(".")) == 3 and {"value", "unit"} <= set(e) for k, e in metrics.items())
+    except (json.JSONDecodeError, AttributeError, TypeError, UnicodeDecodeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"read_metrics: {path} should map <benchmark>.<method>.<metric> to value and unit.")
+    return metrics
+
+
+def show(entry: dict) -> str:
+    """A recorded number as it is printed: per cent with one decimal, pixels with two, else three digits."""
+    value, unit = entry["value"], entry["unit"]
+    if value is None:
+        return "–"
+    if unit == "fraction":
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}" if unit == "px" else f"{value:.3g}"
+
+
+def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
+    """One benchmark as a Markdown table, methods as rows, the best first.
+
+    Args:
+        metrics: from `read_metrics`.
+        benchmark: the first part of the keys to show.
+        link: the file the numbers link to, if they should.
+
+    Raises:
+        ValueError: nothing is recorded for the benchmark.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for key in metrics:
+        bench, method, metric = key.split(".")
+        if bench == benchmark and not DETAIL.search(metric):
+            rows.setdefault(method, {})[metric] = key
+    if not rows:
+        known = ", ".join(sorted({key.split(".")[0] for key in metrics}))
+        raise ValueError(f"table: no benchmark {benchmark}; recorded are {known or 'none'}.")
+    columns = sorted({c for row in rows.values() for c in row}, key=lambda c: (c != "delta_avg", c))
+    units = {key.split(".")[2]: entry["unit"] for key, entry in metrics.items()}
+    heads = [f"{c}, {'%' if units[c] == 'fraction' else units[c]}" for c in columns]
+
+    def cell(key: str | None) -> str:
+        if key is None:
+            return ""
+        text = show(metrics[key])
+        return f'[{text}]({link} "{key}")' if link else text
+
+    def rank(method: str) -> tuple:
+        key = rows[method].get(columns[0])
+        value = metrics[key]["value"] if key else None
+        lower_is_better = units[columns[0]] != "fraction"
+        return (value is None, (value or 0) * (1 if lower_is_better else -1), method)
+
+    body = [[method, *(cell(rows[method].get(c)) for c in columns)] for method in sorted(rows, key=rank)]
+    return _align([[benchmark, *heads], *body])
+
+
+def _align(lines: list[list[str]]) -> str:
+    """Cells as a Markdown table whose columns also line up in plain text."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+
+    def row(cells: list[str]) -> str:
+        padded = [
+            cells[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)),
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    return "\n".join([row(lines[0]), row(rule), *(row(line) for line in lines[1:])])

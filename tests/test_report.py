@@ -1,0 +1,59 @@
+"""Recorded numbers as text."""
+
+import json
+
+import pytest
+
+from corrlib import report
+
+METRICS = {
+    "procedural.dis.delta_avg": {"value": 0.6543, "unit": "fraction", "count": 32},
+    "procedural.dis.delta_1": {"value": 0.1, "unit": "fraction", "count": 32},
+    "procedural.dis.time": {"value": 12.345, "unit": "ms", "count": 32},
+    "procedural.shipped.delta_avg": {"value": 0.75, "unit": "fraction", "count": 32},
+    "flow.dis.epe": {"value": 1.239, "unit": "px", "count": 2},
+    "flow.none.epe": {"value": None, "unit": "px", "count": 0},
+    "flow.sift.epe": {"value": 0.5, "unit": "px", "count": 2},
+}
+
+
+def test_show():
+    assert [report.show(entry) for entry in METRICS.values()] == [
+        "65.4", "10.0", "12.3", "75.0", "1.24", "–", "0.50",
+    ]  # fmt: skip
+
+
+def test_table_puts_the_best_first_and_leaves_out_single_thresholds():
+    assert report.table(METRICS, "procedural").splitlines() == [
+        "| procedural | delta_avg, % | time, ms |",
+        "| ---------- | -----------: | -------: |",
+        "| shipped    |         75.0 |          |",
+        "| dis        |         65.4 |     12.3 |",
+    ]
+    assert [line.split()[1] for line in report.table(METRICS, "flow").splitlines()[2:]] == ["sift", "dis", "none"]
+
+
+def test_table_links_numbers_to_their_keys():
+    assert '[65.4](a.json "procedural.dis.delta_avg")' in report.table(METRICS, "procedural", link="a.json")
+
+
+def test_table_error():
+    with pytest.raises(ValueError, match="no benchmark davis; recorded are flow, procedural"):
+        report.table(METRICS, "davis")
+    with pytest.raises(ValueError, match="recorded are none"):
+        report.table({}, "davis")
+
+
+def test_read_metrics(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(METRICS))
+    assert report.read_metrics(path) == METRICS
+
+
+@pytest.mark.parametrize("content", ["no json", "[1]", '{"a.b": {"value": 1, "unit": "px"}}', '{"a.b.c": 1}'])
+def test_read_metrics_errors(tmp_path, content):
+    with pytest.raises(FileNotFoundError, match=r"read_metrics: no file .*gone\.json"):
+        report.read_metrics(tmp_path / "gone.json")
+    (tmp_path / "bad.json").write_text(content)
+    with pytest.raises(ValueError, match=r"bad\.json should map <benchmark>\.<method>\.<metric>"):
+        report.read_metrics(tmp_path / "bad.json")

@@ -59,7 +59,9 @@ def test_tapvid_threshold_is_strict():
     xy, seen, queries = tracks()
     for distance in metrics.THRESHOLDS:
         scores = metrics.tapvid_metrics(xy + [distance, 0], seen, xy, seen, queries)
-        assert [scores[f"delta_{t}"] for t in metrics.THRESHOLDS] == [t > distance for t in metrics.THRESHOLDS]
+        assert [scores[f"delta_{t}"] for t in metrics.THRESHOLDS] == [
+            t > distance for t in metrics.THRESHOLDS
+        ]
     assert metrics.tapvid_metrics(xy + [3, 4], seen, xy, seen, queries)["delta_avg"] == 0.4
 
 
@@ -71,7 +73,7 @@ def test_tapvid_mixed_case_by_hand():
     visible = np.array([1, 1, 0, 1, 1, 0], bool)[:, None]
     scores = metrics.tapvid_metrics(answer, visible, truth, true_visible, np.zeros((1, 3)))
     expected = {"occlusion_accuracy": 3 / 5, "count": 5, "count_visible": 3, "delta_8": 2 / 3, "delta_16": 1}
-    # within 8 px: 1 hit of 3 visible, false positives at the far and the hidden frame; at 16 px 2 hits, 1 false
+    # At 8 px one hit of 3 visible, false positives at the far and the hidden frame; at 16 px 2 hits, 1 false.
     expected |= {"jaccard_8": 1 / 5, "jaccard_16": 2 / 4, "delta_avg": (4 * 2 / 3 + 1) / 5}
     same(scores, expected | {"average_jaccard": (4 / 5 + 1 / 2) / 5})
 
@@ -120,7 +122,10 @@ def test_tapvid_averaging_of_the_paper():
 
 
 def test_tapvid_equals_the_official_values():
-    names = ["occlusion_accuracy", *(f"{kind}_{t}" for kind in ("delta", "jaccard") for t in metrics.THRESHOLDS)]
+    names = [
+        "occlusion_accuracy",
+        *(f"{kind}_{t}" for kind in ("delta", "jaccard") for t in metrics.THRESHOLDS),
+    ]
     names += ["delta_avg", "average_jaccard"]
     stored = {k: OFFICIAL[f"tapvid_{k}"] for k in ("tracks", "true", "visible", "true_visible", "query_t")}
     used = dict.fromkeys(stored, 0)
@@ -146,7 +151,10 @@ def test_tapvid_takes_tensors():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"true_tracks": np.zeros((5, 3, 2))}, r"true_tracks should be \(6, 3, 2\) like tracks, got \(5, 3, 2\)"),
+        (
+            {"true_tracks": np.zeros((5, 3, 2))},
+            r"true_tracks should be \(6, 3, 2\) like tracks, got \(5, 3, 2\)",
+        ),
         ({"visible": np.ones((6, 2), bool)}, r"tapvid_metrics: visible should be \(6, 3\) like tracks, got"),
         ({"valid": np.ones((3, 6), bool)}, r"valid should be \(6, 3\)"),
         ({"query_points": np.zeros((2, 3))}, r"query_points should be \(3, 3\) like tracks, got \(2, 3\)"),
@@ -210,9 +218,16 @@ def test_pck_degenerate():
 def test_jaccard():
     assert metrics.jaccard(square(0, 0), square(0, 5)) == pytest.approx(50 / 150)
     empty = square(0, 0, 0)
-    pairs = [(empty, empty), (empty, square(0, 0)), (square(3, 4), square(3, 4)), (square(0, 0), square(20, 20))]
+    pairs = [
+        (empty, empty),
+        (empty, square(0, 0)),
+        (square(3, 4), square(3, 4)),
+        (square(0, 0), square(20, 20)),
+    ]
     assert metrics.jaccard(*(np.stack(m) for m in zip(*pairs))).tolist() == [1, 0, 1, 0]
-    with pytest.raises(ValueError, match=r"jaccard: true_mask should be \(37, 53\) like mask, got \(37, 50\)"):
+    with pytest.raises(
+        ValueError, match=r"jaccard: true_mask should be \(37, 53\) like mask, got \(37, 50\)"
+    ):
         door(metrics.jaccard)(empty, empty[:, :50])
 
 
@@ -236,7 +251,9 @@ def test_boundary_f_degenerate():
     assert metrics.boundary_f(square(5, 5), empty) == 0
     assert metrics.boundary_f(empty, square(5, 5)) == 0
     assert metrics.boundary_f(square(2, 2, 4), square(25, 40, 4)) == 0
-    with pytest.raises(ValueError, match=r"boundary_f: true_mask should be \(37, 53\) like mask, got \(36, 53\)"):
+    with pytest.raises(
+        ValueError, match=r"boundary_f: true_mask should be \(37, 53\) like mask, got \(36, 53\)"
+    ):
         door(metrics.boundary_f)(empty, empty[1:])
 
 
@@ -249,11 +266,13 @@ def test_j_and_f_drops_the_first_and_the_last_frame():
     truth = masks_of(10, 10, 10, 10)
     answer = truth.copy()
     answer[[0, -1]] = 0
-    same(metrics.j_and_f(answer, truth), {"j_and_f": 1, "jaccard_recall": 1, "num_objects": 2, "num_frames": 2})
+    same(
+        metrics.j_and_f(answer, truth), {"j_and_f": 1, "jaccard_recall": 1, "num_objects": 2, "num_frames": 2}
+    )
 
 
 def test_j_and_f_by_hand():
-    """Object 1 lost from the fourth of eight scored frames on, object 2 kept: the decay of one of two is 1."""
+    """Object 1 is lost from the fourth of eight scored frames on, object 2 kept: decays of 1 and 0."""
     truth, answer = masks_of(*[10] * 10), masks_of(*[10] * 4, *[0] * 6)
     expected = {"jaccard": (3 / 8 + 1) / 2, "jaccard_recall": (3 / 8 + 1) / 2, "jaccard_decay": 1 / 2}
     expected |= {"boundary_f": 11 / 16, "boundary_f_recall": 11 / 16, "boundary_f_decay": 1 / 2}
@@ -279,7 +298,9 @@ def test_j_and_f_degenerate():
         same(scores, dict.fromkeys(names, NAN) | {"num_frames": 0, "num_objects": 2})
     empty = np.zeros((5, 37, 53), np.int64)
     same(metrics.j_and_f(empty, empty), dict.fromkeys(names, NAN) | {"num_objects": 0, "num_frames": 3})
-    same(metrics.j_and_f(masks_of(10, 10, 10) * 0, masks_of(10, 0, 0)), {"jaccard": 1 / 2, "jaccard_decay": 0})
+    same(
+        metrics.j_and_f(masks_of(10, 10, 10) * 0, masks_of(10, 0, 0)), {"jaccard": 1 / 2, "jaccard_decay": 0}
+    )
 
 
 def test_j_and_f_errors():
@@ -306,7 +327,9 @@ def test_flow_metrics_by_hand():
     flow = truth + np.array([[[0.5, 1, 3.5, 3.5, 9]], [[0, 0, 0, 0, 0]]])
     scores = metrics.flow_metrics(flow, truth, np.array([[True, True, True, True, False]]))
     same(scores, {"epe": 8.5 / 4, "px1": 1 / 4, "fl_all": 1 / 4, "count": 4})
-    diagonal = metrics.flow_metrics(torch.tensor([3.0, 4.0]).reshape(2, 1, 1), torch.zeros(2, 1, 1), np.array([[True]]))
+    diagonal = metrics.flow_metrics(
+        torch.tensor([3.0, 4.0]).reshape(2, 1, 1), torch.zeros(2, 1, 1), np.array([[True]])
+    )
     same(diagonal, {"epe": 5, "px1": 0, "fl_all": 1})
 
 
@@ -334,7 +357,9 @@ def test_paired_difference_is_repeatable_and_covers():
     other = metrics.paired_difference(a, b, generator=torch.Generator().manual_seed(1))
     assert (other["low"], other["high"]) != (scores["low"], scores["high"])
     for bound, sign in (("low", -1), ("high", 1)):
-        assert scores[bound] == pytest.approx(scores["mean"] + sign * 1.96 * scores["standard_error"], abs=0.03)
+        assert scores[bound] == pytest.approx(
+            scores["mean"] + sign * 1.96 * scores["standard_error"], abs=0.03
+        )
 
 
 def test_paired_difference_degenerate():

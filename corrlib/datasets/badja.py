@@ -32,8 +32,8 @@ def read(root: str | Path, name: str, resolution: str = "480p") -> PoseClip:
         resolution: "480p" or "Full-Resolution", a folder of DAVIS/JPEGImages.
 
     Returns:
-        joints (T, 20, 2) in pixels of the frames read; visible = valid, as hidden joints have no
-        position; scale, the square root of the mask's area, NaN where a frame has no mask.
+        joints (T, 20, 2) in pixels of the frames read; valid where one has a position, which
+        hidden ones may have too; scale, the square root of the mask's area, NaN without a mask.
 
     Raises:
         FileNotFoundError: the labels or frames are not there.
@@ -45,18 +45,20 @@ def read(root: str | Path, name: str, resolution: str = "480p") -> PoseClip:
     folder = existing(Path(root) / "DAVIS/JPEGImages" / resolution / clip, "DAVIS")
     steps = range(min(times), max(times) + 1)
     video = read_frames([existing(folder / f"{t:05d}.jpg", "DAVIS") for t in steps])
-    joints, visible = torch.zeros(len(video), len(JOINTS), 2), torch.zeros(len(video), len(JOINTS), dtype=torch.bool)
+    joints = torch.zeros(len(video), len(JOINTS), 2)
+    visible, valid = torch.zeros(2, len(video), len(JOINTS), dtype=torch.bool)
     for t, label in zip(times, labels):
         yx = torch.tensor(label["joints"], dtype=torch.float32)[list(JOINTS)]
         joints[t - steps[0]] = coords.resize_points(yx.flip(-1), LABELLED_HW, tuple(video.shape[2:]))
         visible[t - steps[0]] = torch.tensor(label["visibility"])[list(JOINTS)]
+        valid[t - steps[0]] = (yx != 0).any(dim=1)  # (0, 0) stands for no position
     scale = torch.full((len(video),), torch.nan)
     for i, t in enumerate(steps):
         path = Path(root) / "DAVIS/Annotations" / resolution / clip / f"{t:05d}.png"
         if path.exists():
             area = (read_mask(path, video[i]) > 0).sum()
             scale[i] = area.sqrt() if area else torch.nan
-    return PoseClip(video, joints, visible, visible, scale, name)
+    return PoseClip(video, joints, visible & valid, valid, scale, name)
 
 
 def _labels(path: Path) -> list[dict]:
@@ -70,7 +72,7 @@ def _labels(path: Path) -> list[dict]:
     for label in labels:
         if np.shape(label["joints"]) != (37, 2) or np.shape(label["visibility"]) != (37,):
             raise ValueError(
-                f"read BADJA: {path} should have 37 joints (y, x) a frame, got {np.shape(label['joints'])} and "
-                f"visibility {np.shape(label['visibility'])} in {label['image_path']}."
+                f"read BADJA: {path} should have 37 joints (y, x) a frame, got "
+                f"{np.shape(label['joints'])} and visibility {np.shape(label['visibility'])} in {label['image_path']}."
             )
     return labels

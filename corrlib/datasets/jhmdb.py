@@ -4,11 +4,13 @@ JHMDB/Rename_Images/<action>/<video>/00001.png, joint_positions/<action>/<video>
 splits/<action>_test_split1.txt.
 """
 
+import zlib
 from pathlib import Path
 
 import scipy.io
 import torch
 from einops import rearrange
+from scipy.io.matlab import MatReadError
 
 from corrlib import coords
 from corrlib.datasets.files import existing, images, read_frames
@@ -53,7 +55,7 @@ def read(root: str | Path, name: str) -> PoseClip:
     path = existing(Path(root) / "JHMDB/joint_positions" / name / "joint_positions.mat", ROW)
     try:
         positions = scipy.io.loadmat(path, variable_names=["pos_img"])["pos_img"]
-    except (KeyError, OSError, TypeError, ValueError) as error:
+    except (KeyError, MatReadError, OSError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(f"read JHMDB: {path} should hold the array pos_img, got {error}.") from error
     if positions.ndim != 3 or positions.shape[:2] != (2, 15):
         raise ValueError(f"read JHMDB: {path} should hold pos_img (2, 15, T), got {positions.shape}.")
@@ -61,7 +63,8 @@ def read(root: str | Path, name: str) -> PoseClip:
     paths = images(Path(root) / "JHMDB/Rename_Images" / name, ROW)
     if len(paths) < len(joints):
         raise ValueError(
-            f"read JHMDB: {paths[0].parent} should have {len(joints)} frames like its joints, got {len(paths)}."
+            f"read JHMDB: {paths[0].parent} should have {len(joints)} frames like its joints, "
+            f"got {len(paths)}."
         )
     video = read_frames(paths[: len(joints)])
     valid = torch.ones(joints.shape[:2], dtype=torch.bool)

@@ -22,6 +22,8 @@ from corrlib.samples import TrackClip
 
 ROW = "TAP-Vid"
 QUERY_STRIDE = 5  # frames between the queries of one point in strided mode
+# What unpickling raises, by its documentation and ours, when a file is truncated, damaged or hostile.
+BROKEN = (AttributeError, EOFError, ImportError, LookupError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 def names(root: str | Path, subset: str = "davis") -> list[str]:
@@ -72,8 +74,9 @@ def track_clip(
         points: (N, T, 2), (x, y) as fractions of width and height ("raster": 0 and 1 are the edges).
         occluded: (N, T).
     """
-    if isinstance(video[0], bytes):
-        video = np.stack([_decode(image, path) for image in video])
+    if len(video) and isinstance(video[0], bytes):
+        video = [_decode(image, path) for image in video]
+    video, points, occluded = np.asarray(video), np.asarray(points), np.asarray(occluded)
     T, N = len(video), len(points)
     if video.ndim != 4 or video.shape[3] != 3 or points.shape != (N, T, 2) or occluded.shape != (N, T):
         raise ValueError(
@@ -126,15 +129,19 @@ def _files(root: str | Path, subset: str) -> list[Path]:
 @lru_cache(maxsize=1)  # clips are read one by one, files of gigabytes only whole
 def _clips(path: Path, changed: int) -> dict[str, dict]:
     """The clips of one pickle by name; `changed` makes a rewritten file be read again."""
-    with path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
             clips = _Unpickler(file).load()
-        except (EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"read TAP-Vid: {path} should be a whole pickle, got {error}.") from error
+    except BROKEN as error:
+        raise ValueError(
+            f"read TAP-Vid: {path} should be a whole pickle of numpy arrays and bytes only, got: {error}."
+        ) from error
     if isinstance(clips, list):
         clips = {f"{i:04d}": clip for i, clip in enumerate(clips)}
     wanted = {"video", "points", "occluded"}
-    if not isinstance(clips, dict) or not all(isinstance(c, dict) and wanted <= set(c) for c in clips.values()):
+    if not isinstance(clips, dict) or not all(
+        isinstance(c, dict) and wanted <= set(c) for c in clips.values()
+    ):
         raise ValueError(f"read TAP-Vid: {path} should hold clips with video, points and occluded.")
     return clips
 
@@ -150,15 +157,14 @@ class _Unpickler(pickle.Unpickler):
         allowed = {("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._core.numeric", "_frombuffer")}
         if (module, name) in allowed | {("numpy._core.multiarray", "_reconstruct")}:
             return super().find_class(module, name)
-        raise ValueError(
-            f"read TAP-Vid: a pickle should hold numpy arrays and bytes only, got {module}.{name}: refused, "
-            "as it could run code."
-        )
+        raise pickle.UnpicklingError(f"{module}.{name}, refused because it could run code")
 
 
 def _decode(image: bytes, path: Path) -> np.ndarray:
     """An encoded image as (H, W, 3) RGB."""
     bgr = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
     if bgr is None:
-        raise ValueError(f"read TAP-Vid: {path} should hold JPEG frames, got {len(image)} bytes of something else.")
+        raise ValueError(
+            f"read TAP-Vid: {path} should hold JPEG frames, got {len(image)} bytes of something else."
+        )
     return bgr[..., ::-1]

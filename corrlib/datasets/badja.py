@@ -72,7 +72,7 @@ def _labels(path: Path) -> list[dict]:
     for label in labels:
         if np.shape(label["joints"]) != (37, 2) or np.shape(label["visibility"]) != (37,):
             raise ValueError(
-                f"read BADJA: {path} should have 37 joints (y, x) a frame, got "
-                f"{np.shape(label['joints'])} and visibility {np.shape(label['visibility'])} in {label['image_path']}."
+                f"read BADJA: {path} should have 37 joints (y, x) a frame, got {np.shape(label['joints'])} "
+                f"and visibility {np.shape(label['visibility'])} in {label['image_path']}."
             )
     return labels

@@ -6,7 +6,9 @@ array. Longer videos are opened lazily (`open_video`) and held by nobody.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,7 +225,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = 
             bgr = np.pad(bgr, ((0, shape[1] % 2), (0, shape[2] % 2), (0, 0)), mode="edge")
             if writer is None:
                 code = cv2.VideoWriter_fourcc(*"VP90")
-                writer = cv2.VideoWriter(str(temporary), code, float(fps), bgr.shape[1::-1])
+                with _quiet_stderr():
+                    writer = cv2.VideoWriter(str(temporary), code, float(fps), bgr.shape[1::-1])
                 if not writer.isOpened():
                     raise ValueError(f"write_video: this OpenCV cannot encode VP9 into {path}.")
             writer.write(np.ascontiguousarray(bgr))
@@ -236,6 +239,19 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = 
             writer.release()
         temporary.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """OpenCV's C code complains about the tag of every .webm that it goes on to write without fault."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept), os.close(nowhere)
 
 
 def to_float(frames: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Reading, writing and colour: round trips, OpenCV as the oracle, one test an error."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -90,6 +92,12 @@ def test_video_round_trip_keeps_colour_and_position(tmp_path):
     assert (back.float() - video.float()).abs().mean() < 6
     assert back[5, :, 18, 20].tolist() == pytest.approx([230, 40, 40], abs=30)  # red stays red
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["clip.webm"]
+
+
+def test_write_video_is_quiet_and_leaves_stderr_alone(tmp_path, capfd):
+    frames.write_video(tmp_path / "clip.webm", clip(2), fps=24)
+    os.write(2, b"still here")
+    assert capfd.readouterr() == ("", "still here")
 
 
 def test_write_video_pads_odd_sizes(tmp_path):

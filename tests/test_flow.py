@@ -61,6 +61,9 @@ def test_consistency_reads_the_backward_flow_where_the_forward_flow_ends():
     backward[:, 0, :, 20:] = -8
     visible = flow.visible_by_consistency(constant(8, 0), backward)
     assert visible[0, 5].nonzero().flatten().tolist() == list(range(12, 45))
+    # A gap of 1.5 is too much for flows of 8 and 6.5, whatever the backward flow is at the pixel itself.
+    backward[:, 0, :, :20], backward[:, 0, :, 20:] = 100, -6.5
+    assert not flow.visible_by_consistency(constant(8, 0), backward)[0, :, :45].any()
 
 
 def test_consistency_alpha_and_beta():

@@ -239,9 +239,9 @@ def test_boundary_f_matches_within_the_radius_only():
     # of the top and bottom rows 9 pixels and the one beside, and nothing of the sides but their ends.
     assert 0.4 < metrics.boundary_f(square(10, 10), square(10, 12)) < 0.6
     assert metrics.boundary_f(square(10, 10), square(12, 12)) < 0.2
-    big = (400, 500)  # a radius of ceil(0.008 x 640.3) = 6
-    assert metrics.boundary_f(square(100, 100, 90, big), square(106, 100, 90, big)) == 1
-    assert metrics.boundary_f(square(100, 100, 90, big), square(107, 100, 90, big)) < 1
+    big = (480, 640)  # a radius of ceil(0.008 x 800) = 7
+    assert metrics.boundary_f(square(100, 100, 90, big), square(107, 100, 90, big)) == 1
+    assert metrics.boundary_f(square(100, 100, 90, big), square(108, 100, 90, big)) < 1
 
 
 def test_boundary_f_degenerate():
@@ -322,11 +322,11 @@ def test_j_and_f_equals_the_official_values():
 
 
 def test_flow_metrics_by_hand():
-    """Errors of 0.5, 1, 3.5 of 100 px (no outlier), 3.5 of 10 px (one), 9 where nothing is known."""
-    truth = np.array([[[5, 5, 100, 10, 0]], [[0, 0, 0, 0, 0]]], np.float64)
-    flow = truth + np.array([[[0.5, 1, 3.5, 3.5, 9]], [[0, 0, 0, 0, 0]]])
-    scores = metrics.flow_metrics(flow, truth, np.array([[True, True, True, True, False]]))
-    same(scores, {"epe": 8.5 / 4, "px1": 1 / 4, "fl_all": 1 / 4, "count": 4})
+    """Errors of 0.5, 1, 5 of 100 px (no outlier), 3 of 5 (none), 3.5 of 10 (one), 9 where nothing is known."""
+    truth = np.array([[[5, 5, 100, 5, 10, 0]], [[0] * 6]], np.float64)
+    flow = truth + np.array([[[0.5, 1, 5, 3, 3.5, 9]], [[0] * 6]])
+    scores = metrics.flow_metrics(flow, truth, np.array([[True] * 5 + [False]]))
+    same(scores, {"epe": 13 / 5, "px1": 1 / 5, "fl_all": 1 / 5, "count": 5})
     diagonal = metrics.flow_metrics(
         torch.tensor([3.0, 4.0]).reshape(2, 1, 1), torch.zeros(2, 1, 1), np.array([[True]])
     )

@@ -322,7 +322,7 @@ def test_j_and_f_equals_the_official_values():
 
 
 def test_flow_metrics_by_hand():
-    """Errors of 0.5, 1, 5 of 100 px (no outlier), 3 of 5 (none), 3.5 of 10 (one), 9 where nothing is known."""
+    """Errors of 0.5, 1, 5 of 100 px (no outlier), 3 of 5 (none), 3.5 of 10, 9 where nothing is known."""
     truth = np.array([[[5, 5, 100, 5, 10, 0]], [[0] * 6]], np.float64)
     flow = truth + np.array([[[0.5, 1, 5, 3, 3.5, 9]], [[0] * 6]])
     scores = metrics.flow_metrics(flow, truth, np.array([[True] * 5 + [False]]))

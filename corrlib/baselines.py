@@ -7,7 +7,7 @@ resolution. An encoder is called with frames and returns `Features`, to be used 
 model's own tracker: `SiftEncoder`, `RawPatchEncoder`. Nothing here learns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -30,11 +30,13 @@ DIS_PRESETS = {
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
 
+Points = Tensor | np.ndarray | Sequence  # (N, 3)
+
 # Moves points (n, 2) from frame a to frame b, and tells how far from home they come back.
 Move = Callable[[int, int, Tensor], tuple[Tensor, Tensor]]
 
 
-def track_static(video: frames.Source, query_points: Tensor) -> PointTracks:
+def track_static(video: frames.Source, query_points: Points) -> PointTracks:
     """Points that stay where they were asked for: the floor of every benchmark.
 
     Args, Raises: as for `track_dis`.
@@ -47,7 +49,7 @@ def track_static(video: frames.Source, query_points: Tensor) -> PointTracks:
     return PointTracks(tracks, everywhere.bool(), everywhere)
 
 
-def track_lk(video: frames.Source, query_points: Tensor) -> PointTracks:
+def track_lk(video: frames.Source, query_points: Points) -> PointTracks:
     """Pyramidal Lucas-Kanade from frame to frame, visible while it returns to its start.
 
     Args, Raises: as for `track_dis`.
@@ -69,7 +71,7 @@ def track_lk(video: frames.Source, query_points: Tensor) -> PointTracks:
     return _carry(greys, queries, move)
 
 
-def track_dis(video: frames.Source, query_points: Tensor, preset: str = "medium") -> PointTracks:
+def track_dis(video: frames.Source, query_points: Points, preset: str = "medium") -> PointTracks:
     """Dense inverse-search optical flow, chained from frame to frame.
 
     Args:
@@ -92,7 +94,7 @@ def track_dis(video: frames.Source, query_points: Tensor, preset: str = "medium"
     return _track_dense(video, query_points, lambda a, b: dis.calc(a, b, None))
 
 
-def track_farneback(video: frames.Source, query_points: Tensor) -> PointTracks:
+def track_farneback(video: frames.Source, query_points: Points) -> PointTracks:
     """Dense optical flow by polynomial expansion, chained from frame to frame.
 
     Args, Raises: as for `track_dis`.
@@ -106,7 +108,7 @@ def track_farneback(video: frames.Source, query_points: Tensor) -> PointTracks:
 
 
 def _track_dense(
-    video: frames.Source, query_points: Tensor, flow_between: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    video: frames.Source, query_points: Points, flow_between: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> PointTracks:
     """Points carried by a dense flow, which is computed once for each pair and direction."""
     greys = _greys(video)
@@ -156,7 +158,7 @@ def _greys(video: frames.Source) -> list[np.ndarray]:
     ]
 
 
-def _check_queries(query_points: Tensor, num_frames: int, size_hw: tuple[int, int]) -> Float[Tensor, "N 3"]:
+def _check_queries(query_points: Points, num_frames: int, size_hw: tuple[int, int]) -> Float[Tensor, "N 3"]:
     """Query points as float32, refused where they are not points of the clip."""
     queries = torch.as_tensor(query_points, dtype=torch.float32)
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):

@@ -87,7 +87,7 @@ def test_show_tracks_leaves_out_what_is_outside(ax):
     assert pixels(ax).max() == 0 and ax.get_xlim() == (-0.5, W - 0.5)
 
 
-def test_show_tracks_errors(ax):
+def test_show_tracks_errors(ax, unchecked):
     tracks, visible = walk()
     with pytest.raises(ValueError, match=r"show_tracks: t should be in 0 \.\. 3, got 4"):
         visualize.show_tracks(ax, BLACK, tracks, visible, t=4)
@@ -119,7 +119,7 @@ def test_draw_tracks_far_outside_and_floats():
     assert drawn[:, :, 10:, 10:].max() == 0 and drawn[:, :, 3, 3].max() > 0
 
 
-def test_draw_tracks_errors():
+def test_draw_tracks_errors(unchecked):
     tracks, visible = walk()
     with pytest.raises(ValueError, match=r"draw_tracks: tracks should be \(T=3, N, 2\) .* got \(4, 2, 2\)"):
         visualize.draw_tracks(BLACK.expand(3, 3, H, W), tracks, visible)
@@ -133,7 +133,7 @@ def test_strip_spreads_frames_over_the_clip():
     assert [ax.get_title() for ax in fig.axes] == ["frame 0"]
 
 
-def test_strip_errors():
+def test_strip_errors(unchecked):
     tracks, visible = walk()
     with pytest.raises(ValueError, match="strip: num should be at least 1, got 0"):
         visualize.strip(BLACK.expand(4, 3, H, W), tracks, visible, num=0)

@@ -6,17 +6,14 @@ of what a door says to a wrong shape asks for the fixture `unchecked`, and meets
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch; for the kernels of notebooks too
-os.environ.setdefault("MPLBACKEND", "Agg")
-
 import jaxtyping
-
-jaxtyping.install_import_hook("corrlib", "shapes.check")
-
 import pytest
 import torch
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels that run notebooks
+os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(1)
+jaxtyping.install_import_hook("corrlib", "shapes.check")
 
 
 @pytest.fixture

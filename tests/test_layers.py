@@ -1,0 +1,116 @@
+"""Imports point downwards only; the table here is the house's."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import corrlib
+
+PACKAGE = Path(corrlib.__file__).parent
+LAYERS = {
+    5: "evaluation explorer",
+    4: "training tracking baselines",
+    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures datasets",
+    2: "frames flow matching",
+    1: "coords samples",
+}
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+# Beside the stack: what each may import, and the lowest layer that may import it.
+BESIDE = {
+    "visualize": ({"coords", "samples", "flow", "matching"}, 5),
+    "progress": (set(), 4),
+    "report": (set(), 5),
+    "runs": ({"progress"}, 6),
+}
+DOORS = {"__init__", "__main__"}  # the package's own face imports what it likes
+NEVER = {
+    "losses": {"encoder", "alignment", "checkpoints"},  # never sees a model
+    "encoder": {"labels", "losses"},  # never sees a label
+    "metrics": {"frames", "datasets", "os", "pathlib", "json", "cv2.imread"},  # never sees a file
+}
+BANNED = {"utils", "helpers", "common", "misc", "core", "base", "engine", "v2"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """The name in the table: the file's, or its package's for the files of a package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a file imports anywhere: corrlib's own by their name in the table, others in full."""
+    depth = len(path.relative_to(PACKAGE).parts)  # dots that lead up to corrlib itself
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("corrlib.") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level == 0 and source.split(".")[0] != "corrlib":
+                found |= {source, source.split(".")[0]}
+                continue
+            if 0 < node.level < depth:
+                continue  # another file of the same package
+            inner = source.removeprefix("corrlib").removeprefix(".")
+            found |= {inner.split(".")[0]} if inner else {alias.name for alias in node.names}
+    return found
+
+
+def own(path: Path) -> set[str]:
+    """The modules of corrlib among them."""
+    return imported(path) & (LAYER_OF.keys() | BESIDE.keys())
+
+
+def test_the_reading_of_imports(tmp_path, monkeypatch):
+    """The test below can fail: every form of an import is seen."""
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    (tmp_path / "datasets").mkdir()
+    flat, nested = tmp_path / "labels.py", tmp_path / "datasets" / "davis.py"
+    flat.write_text(
+        "import os\nfrom . import coords, flow as f\nfrom .training import fit\nfrom corrlib import frames\n"
+        "from corrlib.tracking import follow\nimport corrlib.runs\ndef g():\n    from .encoder import E\n"
+    )
+    nested.write_text("from ..samples import MaskClip\nfrom .. import augment\nfrom . import frames\n")
+    assert imported(flat) == {"os", "coords", "flow", "training", "frames", "tracking", "runs", "encoder"}
+    assert imported(nested) == {"samples", "augment"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path):
+    name = module_of(path)
+    if name in DOORS:
+        return
+    assert name in LAYER_OF or name in BESIDE, f"{path.name} has no place in the table of layers"
+    others = own(path) - {name}
+    if name in BESIDE:
+        assert others <= BESIDE[name][0]
+        return
+    layer = LAYER_OF[name]
+    upwards = {other for other in others if (LAYER_OF.get(other) or BESIDE[other][1]) > layer}
+    assert not upwards, f"{name} (layer {layer}) imports {upwards} from above"
+    assert not imported(path) & NEVER.get(name, set())
+
+
+def test_no_circles():
+    graph = {}
+    for path in MODULES:
+        graph.setdefault(module_of(path), set()).update(own(path) - {module_of(path)})
+    remaining = dict(graph)
+    while free := [name for name, needs in remaining.items() if not needs & remaining.keys()]:
+        for name in free:
+            del remaining[name]
+    assert not remaining
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_below_training_knows_a_device(path):
+    if LAYER_OF.get(module_of(path), 9) < 4:
+        strings = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
+        assert not strings & {"cuda", "mps", "cpu"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short_and_named_for_what_they_hold(path):
+    assert path.stem not in BANNED
+    assert len(path.read_text().splitlines()) <= 300

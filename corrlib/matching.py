@@ -65,6 +65,20 @@ def window_correlation(
     return correlation.masked_fill(~inside, float("-inf")), cells
 
 
+def window_features(
+    features: Float[Tensor, "B C h w"], centre: Float[Tensor, "B N 2"], radius: int
+) -> tuple[Float[Tensor, "B N K C"], Float[Tensor, "B N K 2"]]:
+    """The feature vectors of the windows of `window_correlation`, zero outside the map, and their cells."""
+    cells = window_cells(centre, radius)
+    B, C, h, w = features.shape
+    x, y = cells.long().unbind(-1)
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    shift = torch.arange(B, device=x.device)[:, None, None] * (h * w)
+    row = y.clamp(0, h - 1) * w + x.clamp(0, w - 1) + shift
+    rows = features.permute(0, 2, 3, 1).reshape(B * h * w, C).index_select(0, row.flatten())
+    return rows.reshape(*row.shape, C) * inside[..., None], cells
+
+
 def window_cells(centre: Float[Tensor, "B N 2"], radius: int) -> Float[Tensor, "B N K 2"]:
     """The cells of square windows around (rounded) centres, in the order of `coords.window_offsets`."""
     return centre.round()[..., None, :] + coords.window_offsets(radius, centre.device)
@@ -108,6 +122,18 @@ def soft_argmax(logits: Float[Tensor, "*shape K"], cells: Float[Tensor, "*shape 
 def peak(logits: Float[Tensor, "*shape h w"]) -> Float[Tensor, "*shape 2"]:
     """The (x, y) cell of the largest value of each map."""
     best = logits.flatten(-2).argmax(dim=-1)
+    w = logits.shape[-1]
+    return torch.stack([best % w, best // w], dim=-1).to(logits.dtype)
+
+
+def top_peaks(logits: Float[Tensor, "N h w"], count: int) -> Float[Tensor, "N count 2"]:
+    """The cells (x, y) of the largest local maxima of each map, best first; a cell may repeat at the end.
+
+    A cell is a local maximum if none of its eight neighbours is larger. Where there are fewer
+    than `count` of them, lesser cells follow.
+    """
+    around = F.max_pool2d(logits[:, None], 3, 1, 1)[:, 0]
+    best = (logits - 1e4 * (logits < around)).flatten(1).topk(min(count, logits[0].numel()), dim=1).indices
     w = logits.shape[-1]
     return torch.stack([best % w, best // w], dim=-1).to(logits.dtype)
 

@@ -56,7 +56,17 @@ class Scene:
         wave = self.pose_wave * (self.pose_rate * time + self.pose_phase).sin()
         x, y, scale, turn, aspect, shear, px, py = (self.pose_mean + wave.sum(-1)).unbind(-1)
         cos, sin, sx, sy = turn.cos(), turn.sin(), (scale + aspect).exp(), (scale - aspect).exp()
-        rows = [cos * sx, (shear * cos - sin) * sy, x, sin * sx, (shear * sin + cos) * sy, y, px, py, torch.ones_like(x)]
+        rows = [
+            cos * sx,
+            (shear * cos - sin) * sy,
+            x,
+            sin * sx,
+            (shear * sin + cos) * sy,
+            y,
+            px,
+            py,
+            torch.ones_like(x),
+        ]
         return rearrange(torch.stack(rows, dim=-1), "L (i j) -> L i j", i=3)
 
     # In what follows `which` picks the layer of each point out of the parameters of all: a tensor
@@ -65,7 +75,11 @@ class Scene:
     def bend(self, plane: Float[Tensor, "*points 2"], which: Which, time: float) -> Float[Tensor, "*points 2"]:
         """d_t at points of the plane of each point's own layer."""
         strength = (self.bend_rate * time + self.bend_phase[..., 1]).sin()[which]
-        frequency, phase, direction = self.bend_frequency[which], self.bend_phase[..., 0][which], self.bend_direction[which]
+        frequency, phase, direction = (
+            self.bend_frequency[which],
+            self.bend_phase[..., 0][which],
+            self.bend_direction[which],
+        )
         x, y = plane.unbind(-1)
         total = torch.zeros_like(plane)
         for k in range(WAVES):
@@ -137,7 +151,7 @@ class Scene:
         xy = 2 * coords.grid(self.size_hw) / max(self.size_hw) - 1
         frame = frame * (1 + gain + slope_x * xy[..., 0] + slope_y * xy[..., 1]) + offset
         if self.blur > 0.3:
-            kernel = torch.exp(-torch.arange(-3.0, 4.0) ** 2 / (2 * self.blur**2))
+            kernel = torch.exp(-(torch.arange(-3.0, 4.0) ** 2) / (2 * self.blur**2))
             kernel = (kernel / kernel.sum()).expand(3, 1, 1, 7)
             padded = F.pad(frame[None], (3, 3, 3, 3), mode="replicate")
             frame = F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.mT, groups=3)[0]
@@ -192,8 +206,8 @@ def scene(
     L = 1 + int(torch.randint(num_objects[0], num_objects[1] + 1, (), generator=g))
     unit = min(H, W) / 256  # all lengths are meant at 256 lines
     pace = math.exp(draw(1, low=math.log(speed[0]), high=math.log(speed[1])).item())
-    share = draw(L, low=0.4, high=1.2)  # of the pace, one a layer
-    share[0] = draw(1, low=0.1, high=0.8)  # the camera is calmer than the objects
+    share = draw(L, low=0.6, high=1.4)  # of the pace, one a layer
+    share[0] = draw(1, low=0.3, high=1.0)  # the camera is calmer than the objects
     reach = draw(L, 2, low=25, high=85) * unit  # amplitude of the path, pixels
     # A sinusoid of amplitude A and rate w moves at A w / sqrt(2) on average; rates above 0.6
     # radians a frame would look like shaking, so that the fastest objects swing more widely.

@@ -73,7 +73,8 @@ def train_step(encoder: nn.Module, batch: Batch, config: TrainConfig, weights: L
     """
     B, T = batch.video.shape[:2]
     coarse, fine = (
-        rearrange(f, "(B T) C h w -> B T C h w", B=B) for f in encoder(rearrange(batch.video, "B T c H W -> (B T) c H W"))
+        rearrange(f, "(B T) C h w -> B T C h w", B=B)
+        for f in encoder(rearrange(batch.video, "B T c H W -> (B T) c H W"))
     )
     coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
     fine_cells = coords.to_cells(batch.tracks, encoder.fine_lattice)

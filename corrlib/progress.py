@@ -52,8 +52,10 @@ class Progress:
         """The items, counted as they are finished; opens and closes the line itself."""
         with self:
             for count, item in enumerate(items, start=1):
-                yield item
-                self.update(count, self._note)
+                try:
+                    yield item
+                finally:  # who leaves the loop at this item is done with it too
+                    self.update(count, self._note)
 
     def line(self, seconds: float) -> str:
         """The text after so many seconds."""

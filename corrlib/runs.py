@@ -184,8 +184,10 @@ class Run:
     def _write_environment(self, finished: bool) -> None:
         """What the numbers may depend on but the parameters do not say."""
         names = ("corrlib", "torch", "numpy", "opencv-python", "matplotlib")
+        name = self._destination.name
+        stage = name.partition(".")[0]
         environment = {
-            "command": " ".join(sys.argv),
+            "command": f"papermill notebooks/{stage}.ipynb results/{name}.ipynb -f results/{name}/params.json",
             "commit": _commit(),
             "device": self._device,
             "finished": finished,

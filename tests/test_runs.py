@@ -150,6 +150,8 @@ def test_start_run_makes_the_folder_and_takes_the_next_number(root):
     assert stored == {k: v for k, v in given().items() if k.isupper()}
     environment = json.loads((first.path / "environment.json").read_text())
     assert environment["finished"] is False and environment["versions"]["torch"] == torch.__version__
+    papermill = "papermill notebooks/09_trial.ipynb results/09_trial.1.ipynb -f results/09_trial.1/params.json"
+    assert environment["command"] == papermill
 
 
 def test_an_existing_run_is_refused_and_left_as_it_was(root):
@@ -252,6 +254,13 @@ def test_progress_is_one_plain_line_on_stderr(capsys):
     assert list(progress.Progress("reading", 3).track("abc")) == ["a", "b", "c"]
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == "reading  3/3  100%  0:00 elapsed\n"
+
+
+def test_progress_counts_the_item_at_which_a_loop_ends(capsys):
+    for item in progress.Progress("reading", 3).track("abc"):
+        if item == "b":
+            break
+    assert capsys.readouterr().err == "reading  2/3  67%  0:00 elapsed, about 0:00 left\n"
 
 
 def test_progress_is_throttled(tmp_path, monkeypatch, capsys):

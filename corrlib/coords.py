@@ -127,7 +127,8 @@ def resize_points(
 def resize_frames(
     frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]
 ) -> Float[Tensor, "N C H2 W2"]:
-    """Frames at another resolution, bilinear, antialiased when made smaller (rule 4)."""
+    """Frames in [0, 1] at another resolution, bilinear, antialiased when made smaller (rule 4)."""
     if tuple(frames.shape[-2:]) == tuple(new_size_hw):
         return frames
-    return F.interpolate(frames, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)
+    resized = F.interpolate(frames, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)
+    return resized.clamp(0, 1)  # rounding can step over the range by 1e-7

@@ -1,0 +1,24 @@
+"""Pixel-wise video correspondence: which pixel is this pixel?
+
+    import corrlib
+    model = corrlib.load_pretrained()
+    video = corrlib.read_video("clip.mp4")
+    tracks, visible, confidence = corrlib.track_points(model, video, [[0, 120.5, 64.0]])
+"""
+
+from .checkpoints import load as load_checkpoint
+from .checkpoints import load_pretrained as load_pretrained
+from .checkpoints import save as save_checkpoint
+from .coords import Lattice as Lattice
+from .encoder import Features as Features
+from .encoder import PixelEncoder as PixelEncoder
+from .frames import open_video as open_video
+from .frames import read_frame as read_frame
+from .frames import read_video as read_video
+from .frames import write_video as write_video
+from .samples import PointTracks as PointTracks
+from .tracking import OnlineTracker as OnlineTracker
+from .tracking import TrackerConfig as TrackerConfig
+from .tracking import track_points as track_points
+from .training import TrainConfig as TrainConfig
+from .training import train as train

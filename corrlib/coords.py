@@ -124,11 +124,14 @@ def resize_points(
     return (xy + 0.5) * ratio - 0.5
 
 
-def resize_frames(
-    frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]
-) -> Float[Tensor, "N C H2 W2"]:
-    """Frames in [0, 1] at another resolution, bilinear, antialiased when made smaller (rule 4)."""
-    if tuple(frames.shape[-2:]) == tuple(new_size_hw):
-        return frames
-    resized = F.interpolate(frames, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)
-    return resized.clamp(0, 1)  # rounding can step over the range by 1e-7
+def resize_maps(maps: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]) -> Float[Tensor, "N C H2 W2"]:
+    """Maps over a frame at another resolution, bilinear, antialiased when made smaller (rule 4)."""
+    if tuple(maps.shape[-2:]) == tuple(new_size_hw):
+        return maps
+    return F.interpolate(maps, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_frames(frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]) -> Float[Tensor, "N C H2 W2"]:
+    """Frames in [0, 1] at another resolution, as `resize_maps`; rounding does not step over the range."""
+    same = tuple(frames.shape[-2:]) == tuple(new_size_hw)
+    return frames if same else resize_maps(frames, new_size_hw).clamp(0, 1)

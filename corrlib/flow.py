@@ -68,7 +68,7 @@ def resize_flow(flow: Float[Tensor, "B 2 H W"], new_size_hw: tuple[int, int]) ->
     """A flow of the same frames at another resolution: its map resized, and its values with it."""
     (H, W), (new_H, new_W) = flow.shape[-2:], new_size_hw
     ratio = torch.tensor([new_W / W, new_H / H], dtype=flow.dtype, device=flow.device)
-    return coords.resize_frames(flow, new_size_hw) * ratio[:, None, None]
+    return coords.resize_maps(flow, new_size_hw) * ratio[:, None, None]
 
 
 def read_flow(path: str | os.PathLike) -> tuple[Float[Tensor, "2 H W"], Bool[Tensor, "H W"]]:

@@ -1,15 +1,16 @@
-"""Correlation between feature maps, and what is read out of it.
+"""Correlation between feature maps in the neighbourhood of a place, and what is read out of it.
 
 Pure tensor operations, in cells; pixels come in only through `coords`. Features have unit length,
-so that a correlation is a cosine, and logits are cosines divided by a temperature.
+so that a correlation is a cosine, and logits are cosines divided by a temperature. Whole maps are
+searched in `search`.
 """
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from . import coords
+from . import coords, windows
 
 
 def unit(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
@@ -24,9 +25,15 @@ def features_at(features: Float[Tensor, "B C h w"], cells: Float[Tensor, "B N 2"
 
 
 def correlate(query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"]) -> Float[Tensor, "B N h w"]:
-    """Inner products of each query vector with every cell of a map."""
-    _same_channels("correlate", query.shape[-1], key)
-    return torch.einsum("bnc,bchw->bnhw", query, key)
+    """Inner products of each query vector with every cell of a map.
+
+    Raises:
+        ValueError: batches, channel counts or devices differ, the map is empty, or a feature is not finite.
+    """
+    check_features("correlate", query, key)
+    correlation = torch.matmul(query, key.flatten(2)).unflatten(2, key.shape[2:])
+    check_finite("correlate", correlation, query=query, key=key)
+    return correlation
 
 
 def window_correlation(
@@ -45,23 +52,14 @@ def window_correlation(
         cells they belong to; K = (2 * radius + 1) ** 2.
 
     Raises:
-        ValueError: the channel counts differ or the radius is negative.
+        ValueError: as for `correlate`, or the radius is negative or larger than the map.
     """
-    _same_channels("window_correlation", query.shape[-1], key)
+    check_features("window_correlation", query, key)
+    _check_radius("window_correlation", radius, key)
     cells = window_cells(centre, radius)
-    B, C, h, w = key.shape
-    x, y = cells.long().unbind(-1)
-    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-    cell = y.clamp(0, h - 1) * w + x.clamp(0, w - 1)
-    # Both ways give the same numbers. Many windows share cells: all products, then a look-up, is
-    # then cheaper than rows gathered a window (which beats grid_sample eight times over).
-    if cell[0].numel() > 2 * h * w:
-        correlation = correlate(query, key).flatten(2).gather(2, cell)
-    else:
-        rows = key.permute(0, 2, 3, 1).reshape(B * h * w, C)
-        shift = torch.arange(B, device=x.device)[:, None, None] * (h * w)
-        gathered = rows.index_select(0, (cell + shift).flatten()).reshape(*cell.shape, C)
-        correlation = torch.matmul(gathered, query[..., None])[..., 0]
+    index, inside = _index(cells, key)
+    correlation = windows.WindowCorrelation.apply(query, key, index)
+    check_finite("window_correlation", correlation, query=query, key=key)
     return correlation.masked_fill(~inside, float("-inf")), cells
 
 
@@ -70,18 +68,22 @@ def window_features(
 ) -> tuple[Float[Tensor, "B N K C"], Float[Tensor, "B N K 2"]]:
     """The feature vectors of the windows of `window_correlation`, zero outside the map, and their cells."""
     cells = window_cells(centre, radius)
-    B, C, h, w = features.shape
-    x, y = cells.long().unbind(-1)
-    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-    shift = torch.arange(B, device=x.device)[:, None, None] * (h * w)
-    row = y.clamp(0, h - 1) * w + x.clamp(0, w - 1) + shift
-    rows = features.permute(0, 2, 3, 1).reshape(B * h * w, C).index_select(0, row.flatten())
-    return rows.reshape(*row.shape, C) * inside[..., None], cells
+    index, inside = _index(cells, features)
+    rows = [windows.rows(one, at) for one, at in zip(features, index)]
+    return torch.stack(rows) * inside[..., None], cells
 
 
 def window_cells(centre: Float[Tensor, "B N 2"], radius: int) -> Float[Tensor, "B N K 2"]:
     """The cells of square windows around (rounded) centres, in the order of `coords.window_offsets`."""
     return centre.round()[..., None, :] + coords.window_offsets(radius, centre.device)
+
+
+def _index(cells: Float[Tensor, "B N K 2"], key: Tensor) -> tuple[Int[Tensor, "B N K"], Bool[Tensor, "B N K"]]:
+    """The numbers of cells in the flattened map, those beyond its edge replaced by the nearest; who is inside."""
+    h, w = key.shape[-2:]
+    x, y = cells.long().unbind(-1)
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    return y.clamp(0, h - 1) * w + x.clamp(0, w - 1), inside
 
 
 def local_correlation(
@@ -99,18 +101,16 @@ def local_correlation(
         where the key cell is outside the frame.
 
     Raises:
-        ValueError: shapes differ, or the radius is negative.
+        ValueError: shapes or devices differ, the map is empty, a feature is not finite, or the
+            radius is negative or larger than the map.
     """
     if query.shape != key.shape:
         raise ValueError(f"local_correlation: key should be {tuple(query.shape)} like query, got {tuple(key.shape)}.")
-    h, w = key.shape[-2:]
-    out = query.new_full((*query.shape[:1], h, w, (2 * radius + 1) ** 2), float("-inf"))
-    # A loop over shifts: fifteen times faster than F.unfold, and no copy of the features.
-    for k, (dx, dy) in enumerate(coords.window_offsets(radius).int().tolist()):
-        y0, y1, x0, x1 = max(0, -dy), min(h, h - dy), max(0, -dx), min(w, w - dx)
-        if y0 < y1 and x0 < x1:
-            shifted = key[:, :, y0 + dy : y1 + dy, x0 + dx : x1 + dx]
-            out[:, y0:y1, x0:x1, k] = (query[:, :, y0:y1, x0:x1] * shifted).sum(dim=1)
+    check_features("local_correlation", query.flatten(2).mT, key)
+    _check_radius("local_correlation", radius, key)
+    out = windows.LocalCorrelation.apply(query, key, radius)
+    # Each feature vector is in one of the products without displacement.
+    check_finite("local_correlation", out[..., out.shape[-1] // 2], query=query, key=key)
     return out
 
 
@@ -132,13 +132,44 @@ def top_peaks(logits: Float[Tensor, "N h w"], count: int) -> Float[Tensor, "N co
     A cell is a local maximum if none of its eight neighbours is larger. Where there are fewer
     than `count` of them, lesser cells follow.
     """
-    around = F.max_pool2d(logits[:, None], 3, 1, 1)[:, 0]
+    around = _widen(_widen(logits, 1), 2)  # ten times faster than max_pool2d
     best = (logits - 1e4 * (logits < around)).flatten(1).topk(min(count, logits[0].numel()), dim=1).indices
     w = logits.shape[-1]
     return torch.stack([best % w, best // w], dim=-1).to(logits.dtype)
 
 
-def _same_channels(name: str, channels: int, key: Tensor) -> None:
-    """Refuse feature maps of another kind of encoder."""
-    if key.shape[1] != channels:
-        raise ValueError(f"{name}: key should have C={channels} channels like query, got {key.shape[1]}.")
+def _widen(values: Float[Tensor, "N h w"], dim: int) -> Float[Tensor, "N h w"]:
+    """The largest of each value and its two neighbours along one axis."""
+    n = values.shape[dim]
+    out = values.clone()
+    for step in (-1, 1):
+        to, source = out.narrow(dim, max(0, -step), n - 1), values.narrow(dim, max(0, step), n - 1)
+        torch.maximum(to, source, out=to)
+    return out
+
+
+def check_features(name: str, query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"]) -> None:
+    """Refuse features that cannot be multiplied: of other batches, channels or devices, or of an empty map."""
+    expected = ("channels", query.shape[-1], key.shape[1]), ("batch size", len(query), len(key))
+    for what, ours, theirs in (*expected, ("device", query.device, key.device)):
+        if ours != theirs:
+            raise ValueError(f"{name}: key should have {what} {ours} like query, got {theirs}.")
+    if 0 in key.shape:
+        raise ValueError(f"{name}: key should have at least one cell and channel, got {tuple(key.shape)}.")
+
+
+def check_finite(name: str, result: Tensor, **features: Tensor) -> None:
+    """Refuse NaN and infinity, by the name of the argument they came in with, where a result shows any."""
+    if bool(torch.isfinite(result.detach().sum())):  # a sum is fifteen times faster than a look at each
+        return
+    for argument, values in features.items():
+        bad = values[~torch.isfinite(values)]
+        if bad.numel():
+            raise ValueError(f"{name}: {argument} should be finite, got {bad[0].item()} in {bad.numel()} places.")
+
+
+def _check_radius(name: str, radius: int, key: Tensor) -> None:
+    """Refuse windows that are none, or that no cell of the map can fill."""
+    longest = max(key.shape[-2:])
+    if not 0 <= radius <= longest:
+        raise ValueError(f"{name}: radius should be 0 to {longest}, the longer side of the map, got {radius}.")

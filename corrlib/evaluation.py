@@ -1,122 +1,66 @@
 """Trackers on benchmarks: predictions first, into files; scores second, out of files.
 
 A method is any callable `tracker(video, query_points) -> PointTracks`; `methods` names the ones
-compared here. Every benchmark is turned into clips with query points and what is known of the
-truth. Scoring never runs a model: what lies in the prediction files is scored, whoever wrote it.
+compared here. What they are asked comes from `benchmarks`. Scoring never runs a model: what lies
+in the prediction files is scored, whoever wrote it.
 """
 
 import functools
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Int
 from torch import Tensor, nn
 
-from . import baselines, coords, metrics, synthetic, textures, tracking
-from .datasets import badja, davis, middlebury
+from . import baselines, coords, metrics, tracking
+from .benchmarks import Task
 from .samples import PointTracks, TrackClip
 
 Tracker = Callable[[Tensor, Tensor], PointTracks]
-VAL_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 32, (0.7, 20.0)
+TRUTH = ("query_points", "tracks", "visible", "valid")
 
 
-@dataclass(frozen=True)
-class Task:
-    """One clip to be tracked; `read` makes it, so that a benchmark is never in memory as a whole.
+def methods(only: Iterable[str] = (), **encoders: nn.Module) -> dict[str, Tracker]:
+    """The trackers compared: the encoders given, by name, in our tracker, and the baselines.
 
-    `masks` are given where the truth is an object's region: a point is right while it stays there.
+    Raises:
+        ValueError: one of those that `only` asks for is none of them.
     """
-
-    benchmark: str
-    name: str
-    read: Callable[[], tuple[TrackClip, Int[Tensor, "T H W"] | None]]
-
-
-def methods(**encoders: nn.Module) -> dict[str, Tracker]:
-    """The trackers compared: the encoders given, by name, in our tracker, and the baselines."""
     found: dict[str, Tracker] = {
         name: functools.partial(tracking.track_points, model) for name, model in encoders.items()
     }
     sift = functools.partial(
         tracking.track_points, baselines.SiftEncoder().eval(), config=tracking.TrackerConfig(temperature=0.03)
     )
-    return found | {
-        "sift": sift,
+    found |= {
         "dis_medium": baselines.track_dis,
+        "sift": sift,
         "lk": baselines.track_lk,
         "static": baselines.track_static,
     }
+    for name in only:
+        if name not in found:
+            raise ValueError(f"methods: unknown method {name!r}; there are {', '.join(found)}.")
+    return {name: tracker for name, tracker in found.items() if not only or name in only}
 
 
-def procedural_val(
-    num_clips: int = VAL_CLIPS, num_frames: int = 24, size: int = 256, num_points: int = 128
-) -> list[Task]:
-    """The held-out procedural benchmark: clip i has speed i of a log-uniform ladder from 0.7 to 20 px a frame.
+def accuracy(model: nn.Module, clips: list[TrackClip]) -> dict[str, float]:
+    """Mean scores of an encoder in our tracker on clips in memory, for `training.train` to call.
 
-    Textures and seeds are never trained on. With fewer clips the ladder has fewer rungs.
+    Raises:
+        ValueError: there are no clips.
     """
-
-    def read(index: int) -> tuple[TrackClip, None]:
-        low, high = VAL_SPEED
-        speed = low * (high / low) ** ((index + 0.5) / num_clips)
-        bank = textures.bank("val", 96, synthetic.TEXTURE_SIZE, VAL_SEED)
-        made = synthetic.scene(VAL_SEED + index, (size, size), bank, (speed, speed))
-        return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), None
-
-    return [Task("procedural", f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
-
-
-def badja_tasks(root: str | Path) -> list[Task]:
-    """BADJA: joints of animals, asked in the first labelled frame, those visible there."""
-
-    def read(name: str) -> tuple[TrackClip, None]:
-        clip = badja.read(root, name)
-        first = int(clip.valid.any(dim=1).nonzero()[0])
-        joints = (clip.visible & clip.valid)[first]
-        queries = torch.cat([torch.full((int(joints.sum()), 1), float(first)), clip.joints[first, joints]], dim=1)
-        valid = (clip.visible & clip.valid)[:, joints]
-        return TrackClip(clip.video, queries, clip.joints[:, joints], clip.visible[:, joints], valid, name), None
-
-    return [Task("badja", name, functools.partial(read, name)) for name in badja.names(root)]
-
-
-def davis_tasks(root: str | Path, split: str, spacing: int = 12) -> list[Task]:
-    """DAVIS-2016: a grid of points on the object of the first frame, which should stay on it."""
-
-    def read(name: str) -> tuple[TrackClip, Int[Tensor, "T H W"]]:
-        clip = davis.read(root, name, year=2016)
-        H, W = clip.masks.shape[1:]
-        grid = rearrange(coords.grid((H, W))[spacing // 2 :: spacing, spacing // 2 :: spacing], "h w c -> (h w) c")
-        grid = grid[clip.masks[0][grid[:, 1].long(), grid[:, 0].long()] > 0]
-        queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
-        T, N = len(clip.video), len(grid)
-        unknown = torch.zeros(T, N, dtype=torch.bool)
-        return TrackClip(clip.video, queries, grid.expand(T, N, 2).clone(), unknown, unknown, name), clip.masks
-
-    return [Task("davis2016", name, functools.partial(read, name)) for name in davis.names(root, split, year=2016)]
-
-
-def middlebury_tasks(root: str | Path, spacing: int = 4) -> list[Task]:
-    """Middlebury: pairs of frames, asked on a grid of the pixels whose flow is known."""
-
-    def read(name: str) -> tuple[TrackClip, None]:
-        pair = middlebury.read(root, name)
-        grid = rearrange(coords.grid(tuple(pair.valid.shape))[::spacing, ::spacing], "h w c -> (h w) c")
-        x, y = grid.long().unbind(-1)
-        grid, x, y = (v[pair.valid[y, x]] for v in (grid, x, y))
-        tracks = torch.stack([grid, grid + pair.flow_0to1[:, y, x].T])
-        video = (torch.stack([pair.frame0, pair.frame1]) * 255).round().to(torch.uint8)
-        queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
-        known = torch.ones(2, len(grid), dtype=torch.bool)
-        return TrackClip(video, queries, tracks, known, known, name), None
-
-    return [Task("middlebury", name, functools.partial(read, name)) for name in middlebury.names(root)]
+    if not clips:
+        raise ValueError("accuracy: clips should be at least 1, got none.")
+    scores = []
+    for clip in clips:
+        found = tracking.track_points(model, clip.video, clip.query_points)
+        known = {"size_hw": clip.video.shape[-2:]} | {n: getattr(clip, n).numpy() for n in TRUTH}
+        scores.append(_score_points({n: v.numpy(force=True) for n, v in found._asdict().items()}, known))
+    return {name: float(np.nanmean([s[name] for s in scores])) for name in ("delta_avg", "occlusion_accuracy")}
 
 
 def predict(
@@ -156,6 +100,19 @@ def _save(path: Path, **tensors: Tensor) -> None:
     with open(partial, "wb") as file:
         np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in tensors.items()})
     os.replace(partial, path)
+
+
+def read_prediction(folder: str | Path, task: Task, method: str) -> PointTracks:
+    """What a method answered on a clip, as `predict` wrote it.
+
+    Raises:
+        FileNotFoundError: it has not been asked.
+    """
+    path = Path(folder) / task.benchmark / f"{task.name}.{method}.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"read_prediction: no file {path}.")
+    with np.load(path) as arrays:
+        return PointTracks(*(torch.from_numpy(arrays[name]) for name in PointTracks._fields))
 
 
 def score(folder: str | Path, benchmark: str) -> dict[str, dict[str, dict[str, float]]]:

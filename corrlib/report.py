@@ -6,6 +6,7 @@ holds it, with its key as the link's title, so that a test can compare the two:
 """
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -80,6 +81,22 @@ def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
 
     body = [[method, *(cell(rows[method].get(c)) for c in columns)] for method in sorted(rows, key=rank)]
     return _align([[benchmark, *heads], *body])
+
+
+def differences(metrics: dict[str, dict], benchmark: str, method: str) -> str:
+    """In words, how far a method is from each it was compared with clip by clip, with the standard error."""
+    said, start = [], f"{benchmark}.{method}."
+    for key, entry in metrics.items():
+        metric, minus, other = key.removeprefix(start).partition("_minus_")
+        if not (key.startswith(start) and minus) or other.endswith("_se"):
+            continue
+        value, error = (e["value"] if e["value"] is not None else math.nan for e in (entry, metrics[f"{key}_se"]))
+        scale, digits, unit = (100, 1, "points") if entry["unit"] == "fraction" else (1, 2, entry["unit"])
+        size = f"{scale * abs(value):.{digits}f} ± {scale * error:.{digits}f} {unit}"
+        side = "above" if value >= 0 else "below"
+        count = f"{entry['count']} clips, paired, ± one standard error"
+        said.append(f"{method} is {size} {side} {other} in {metric} ({count}).")
+    return "\n".join(said)
 
 
 def _align(lines: list[list[str]]) -> str:

@@ -44,6 +44,27 @@ def test_table_error():
         report.table({}, "davis")
 
 
+def test_differences_in_words():
+    def entry(value, unit="fraction"):
+        return {"value": value, "unit": unit, "count": 8}
+
+    metrics = {
+        "a.m.delta_avg_minus_dis": entry(0.1234),
+        "a.m.delta_avg_minus_dis_se": entry(0.01),
+        "a.m.delta_avg_minus_sift": entry(-0.02),
+        "a.m.delta_avg_minus_sift_se": entry(None),
+        "a.n.delta_avg_minus_dis": entry(0.5),
+        "b.m.epe_minus_dis": entry(-0.256, "px"),
+        "b.m.epe_minus_dis_se": entry(0.05, "px"),
+    }
+    assert report.differences(metrics, "a", "m").splitlines() == [
+        "m is 12.3 ± 1.0 points above dis in delta_avg (8 clips, paired, ± one standard error).",
+        "m is 2.0 ± nan points below sift in delta_avg (8 clips, paired, ± one standard error).",
+    ]
+    assert report.differences(metrics, "b", "m").startswith("m is 0.26 ± 0.05 px below dis in epe")
+    assert report.differences(metrics, "c", "m") == ""
+
+
 def test_read_metrics(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(METRICS))

@@ -1,0 +1,148 @@
+"""Benchmarks as tasks: clips with query points and what is known of the truth.
+
+Each data set is turned into the same form, a `TrackClip`, that any tracker can be asked. A task
+reads its clip when asked to, so that a benchmark is never in memory as a whole. Nothing here
+tracks or scores.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from . import coords, synthetic, textures
+from .datasets import badja, davis, middlebury
+from .samples import TrackClip
+
+BENCHMARKS = ("procedural", "badja", "davis2016", "middlebury")
+VAL_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 32, (0.7, 20.0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One clip to be tracked; `read` makes it, so that a benchmark is never in memory as a whole.
+
+    `masks` are given where the truth is an object's region: a point is right while it stays there.
+    """
+
+    benchmark: str
+    name: str
+    read: Callable[[], tuple[TrackClip, Int[Tensor, "T H W"] | None]]
+
+
+def procedural_val(
+    num_clips: int = VAL_CLIPS, num_frames: int = 24, size: int = 256, num_points: int = 128
+) -> list[Task]:
+    """The held-out procedural benchmark: clip i has speed i of a log-uniform ladder from 0.7 to 20 px a frame.
+
+    Textures and seeds are never trained on. With fewer clips the ladder has fewer rungs.
+    """
+
+    def read(index: int) -> tuple[TrackClip, None]:
+        low, high = VAL_SPEED
+        speed = low * (high / low) ** ((index + 0.5) / num_clips)
+        bank = textures.bank("val", 96, synthetic.TEXTURE_SIZE, VAL_SEED)
+        made = synthetic.scene(VAL_SEED + index, (size, size), bank, (speed, speed))
+        return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), None
+
+    return [Task("procedural", f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
+
+
+def badja_tasks(root: str | Path) -> list[Task]:
+    """BADJA: joints of animals, asked in the first labelled frame, those visible there."""
+
+    def read(name: str) -> tuple[TrackClip, None]:
+        clip = badja.read(root, name)
+        first = int(clip.valid.any(dim=1).nonzero()[0])
+        joints = (clip.visible & clip.valid)[first]
+        queries = torch.cat([torch.full((int(joints.sum()), 1), float(first)), clip.joints[first, joints]], dim=1)
+        valid = (clip.visible & clip.valid)[:, joints]
+        return TrackClip(clip.video, queries, clip.joints[:, joints], clip.visible[:, joints], valid, name), None
+
+    return [Task("badja", name, functools.partial(read, name)) for name in badja.names(root)]
+
+
+def davis_tasks(root: str | Path, split: str, spacing: int = 12) -> list[Task]:
+    """DAVIS-2016: a grid of points on the object of the first frame, which should stay on it."""
+
+    def read(name: str) -> tuple[TrackClip, Int[Tensor, "T H W"]]:
+        clip = davis.read(root, name, year=2016)
+        H, W = clip.masks.shape[1:]
+        grid = rearrange(coords.grid((H, W))[spacing // 2 :: spacing, spacing // 2 :: spacing], "h w c -> (h w) c")
+        grid = grid[clip.masks[0][grid[:, 1].long(), grid[:, 0].long()] > 0]
+        queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
+        T, N = len(clip.video), len(grid)
+        unknown = torch.zeros(T, N, dtype=torch.bool)
+        return TrackClip(clip.video, queries, grid.expand(T, N, 2).clone(), unknown, unknown, name), clip.masks
+
+    return [Task("davis2016", name, functools.partial(read, name)) for name in davis.names(root, split, year=2016)]
+
+
+def middlebury_tasks(root: str | Path, spacing: int = 4) -> list[Task]:
+    """Middlebury: pairs of frames, asked on a grid of the pixels whose flow is known."""
+
+    def read(name: str) -> tuple[TrackClip, None]:
+        pair = middlebury.read(root, name)
+        grid = rearrange(coords.grid(tuple(pair.valid.shape))[::spacing, ::spacing], "h w c -> (h w) c")
+        x, y = grid.long().unbind(-1)
+        grid, x, y = (v[pair.valid[y, x]] for v in (grid, x, y))
+        tracks = torch.stack([grid, grid + pair.flow_0to1[:, y, x].T])
+        video = (torch.stack([pair.frame0, pair.frame1]) * 255).round().to(torch.uint8)
+        queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
+        known = torch.ones(2, len(grid), dtype=torch.bool)
+        return TrackClip(video, queries, tracks, known, known, name), None
+
+    return [Task("middlebury", name, functools.partial(read, name)) for name in middlebury.names(root)]
+
+
+def tasks(benchmark: str, root: str | Path, split: str = "val", max_clips: int = 0) -> list[Task]:
+    """The clips of a benchmark, by its name.
+
+    Args:
+        benchmark: one of BENCHMARKS.
+        root: the folder of the data sets; the procedural benchmark needs none.
+        split: of DAVIS.
+        max_clips: at most so many; 0 takes all. Fewer procedural clips spread over all speeds.
+
+    Raises:
+        ValueError: there is no such benchmark, or no such split.
+        FileNotFoundError: its data is not there.
+    """
+    if benchmark not in BENCHMARKS:
+        raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
+    if benchmark == "procedural":
+        return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
+    if benchmark == "badja":
+        found = badja_tasks(root)
+    elif benchmark == "davis2016":
+        found = davis_tasks(root, split)
+    else:
+        found = middlebury_tasks(root)
+    return found[: max_clips or None]
+
+
+def available(
+    benchmarks: Iterable[str], root: str | Path, split: str = "val", max_clips: int = 0
+) -> tuple[dict[str, list[Task]], dict[str, str]]:
+    """The clips of each benchmark whose data is there, and of the others what was looked for.
+
+    Raises:
+        ValueError: as for `tasks`; also when no benchmark is asked for.
+        FileNotFoundError: none of them has its data.
+    """
+    found, missing = {}, {}
+    for name in benchmarks:
+        try:
+            found[name] = tasks(name, root, split, max_clips)
+        except FileNotFoundError as error:
+            missing[name] = str(error)
+    if missing and not found:
+        raise FileNotFoundError(" ".join(missing.values()))
+    if not found:
+        raise ValueError(f"available: benchmarks should be some of {', '.join(BENCHMARKS)}, got none.")
+    return found, missing

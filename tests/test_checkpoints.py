@@ -1,0 +1,84 @@
+"""Checkpoints: what is saved comes back, what does not fit is refused in one sentence."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from corrlib import checkpoints
+from corrlib.encoder import PixelEncoder
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return PixelEncoder(width=4, fine_channels=8).eval()
+
+
+def test_round_trip(tmp_path, encoder):
+    path = checkpoints.save(tmp_path / "a.safetensors", encoder, {"command": "make it"})
+    again = checkpoints.load(path)
+    frame = torch.rand(1, 3, 32, 48)
+    assert all(torch.equal(a, b) for a, b in zip(encoder(frame), again(frame)))
+    assert not again.training
+    assert checkpoints.read_header(path)["command"] == "make it"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def header(encoder, **changes):
+    plain = {
+        "format": checkpoints.FORMAT,
+        "config": json.dumps(encoder.config),
+        "lattices": json.dumps([encoder.coarse_lattice, encoder.fine_lattice]),
+    }
+    return plain | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "other"}, "format corrlib-encoder-1, got 'other'"),
+        ({"config": "{]"}, "does not describe a PixelEncoder"),
+        ({"config": '{"depth": 3}'}, "does not describe a PixelEncoder"),
+        ({"config": '{"width": -1}'}, "does not describe a PixelEncoder"),
+        ({"config": "[]"}, "does not describe a PixelEncoder"),
+        ({"lattices": "[[4, 0.0], [2, 0.0]]"}, "should have lattices"),
+        ({"config": '{"width": 8, "fine_channels": 8}'}, "does not hold this encoder's weights; first difference"),
+    ],
+)
+def test_foreign_headers(tmp_path, encoder, changes, message):
+    save_file(encoder.state_dict(), tmp_path / "b.safetensors", header(encoder, **changes))
+    with pytest.raises(ValueError, match=message):
+        checkpoints.load(tmp_path / "b.safetensors")
+
+
+def test_a_missing_tensor_is_no_match(tmp_path, encoder):
+    tensors = {k: v for k, v in encoder.state_dict().items() if k != "coarse.bias"}
+    save_file(tensors, tmp_path / "c.safetensors", header(encoder))
+    with pytest.raises(ValueError, match=r"first difference: coarse\.bias"):
+        checkpoints.load(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_damaged_files(tmp_path, encoder, damage):
+    path = checkpoints.save(tmp_path / "d.safetensors", encoder, {})
+    data = {"truncated": path.read_bytes()[:-100], "text": b"hello" * 50, "empty": b""}[damage]
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="should be a safetensors file, but it cannot be read"):
+        checkpoints.load(path)
+
+
+def test_missing_file_and_unknown_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.safetensors"):
+        checkpoints.load(tmp_path / "nowhere.safetensors")
+    with pytest.raises(ValueError, match=r"expected one of small or a checkpoint file, got 'nowhere'"):
+        checkpoints.load_pretrained("nowhere")
+
+
+def test_the_bundled_weights_say_how_they_were_made():
+    encoder = checkpoints.load_pretrained()
+    found = checkpoints.read_header(checkpoints.BUNDLED / "small.safetensors")
+    assert found["command"].startswith("python -m corrlib train ")
+    assert json.loads(found["training"])["steps"] > 1000
+    assert sum(p.numel() for p in encoder.parameters()) < 1.2e6

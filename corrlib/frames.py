@@ -38,7 +38,8 @@ def read_frame(path: str | os.PathLike) -> UInt8[Tensor, "3 H W"]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"read_frame: no file {path}.")
     data = np.fromfile(path, dtype=np.uint8)  # imread itself would print a warning of its own
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    with _quiet_stderr():  # libpng complains about colour profiles that OpenCV does not use
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if bgr is None:
         raise ValueError(f"read_frame: expected an image, got {path}, which OpenCV cannot decode.")
     return _to_frame(bgr)
@@ -243,7 +244,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = 
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """OpenCV's C code complains about the tag of every .webm that it goes on to write without fault."""
+    """OpenCV's C code complains of what it does without fault: the tag of every .webm, an unused colour profile."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -10,9 +10,9 @@ import corrlib
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
     5: "evaluation explorer costs",
-    4: "training tracking baselines benchmarks",
+    4: "training following tracking baselines benchmarks",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures datasets",
-    2: "frames flow matching search windows",
+    2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -11,7 +11,8 @@ import os
 import re
 from pathlib import Path
 
-DETAIL = re.compile(r"(delta|jaccard|pck)_\d+$")  # single thresholds, whose means stand beside them
+# Single thresholds, whose means stand beside them; standard errors, which stand behind their number.
+DETAIL = re.compile(r"(delta|jaccard|pck)_\d+$|_se$")
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, dict]:
@@ -63,15 +64,16 @@ def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
     if not rows:
         known = ", ".join(sorted({key.split(".")[0] for key in metrics}))
         raise ValueError(f"table: no benchmark {benchmark}; recorded are {known or 'none'}.")
-    columns = sorted({c for row in rows.values() for c in row}, key=lambda c: (c != "delta_avg", c))
+    columns = sorted({c for row in rows.values() for c in row}, key=lambda c: (c != "delta_avg", "_minus_" in c, c))
     units = {key.split(".")[2]: entry["unit"] for key, entry in metrics.items()}
-    heads = [f"{c}, {'%' if units[c] == 'fraction' else units[c]}" for c in columns]
+    heads = [f"{c[max(0, c.find('minus_')) :]}, {'%' if units[c] == 'fraction' else units[c]}" for c in columns]
 
     def cell(key: str | None) -> str:
         if key is None:
             return ""
         text = show(metrics[key])
-        return f'[{text}]({link} "{key}")' if link else text
+        text = f'[{text}]({link} "{key}")' if link else text
+        return f"{text} ± {cell(f'{key}_se')}" if f"{key}_se" in metrics else text
 
     def rank(method: str) -> tuple:
         key = rows[method].get(columns[0])

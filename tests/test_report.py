@@ -37,6 +37,15 @@ def test_table_links_numbers_to_their_keys():
     assert '[65.4](a.json "procedural.dis.delta_avg")' in report.table(METRICS, "procedural", link="a.json")
 
 
+def test_table_puts_a_standard_error_behind_its_difference():
+    metrics = {f"a.m.delta_avg{end}": METRICS["procedural.dis.delta_1"] for end in ("", "_minus_dis", "_minus_dis_se")}
+    assert report.table(metrics, "a").splitlines()[0::2] == [
+        "| a | delta_avg, % | minus_dis, % |",
+        "| m |         10.0 |  10.0 ± 10.0 |",
+    ]
+    assert '± [10.0](x.json "a.m.delta_avg_minus_dis_se")' in report.table(metrics, "a", link="x.json")
+
+
 def test_table_error():
     with pytest.raises(ValueError, match="no benchmark davis; recorded are flow, procedural"):
         report.table(METRICS, "davis")

@@ -112,6 +112,8 @@ def _typed(name: str, value: Any, annotation: str) -> Any:
     if type(value) is not PARAMETER_TYPES[outer]:  # a bool is no int here
         got, way_out = f"{type(value).__name__} {value!r}", WAYS_OUT.get(outer, "")
         raise ValueError(f"parameter {name} should be {annotation}, got {got}{way_out}.")
+    if outer == "float" and not math.isfinite(value):
+        raise ValueError(f"parameter {name} should be a finite number, got {value}.")
     if outer == "list" and inner:
         return [_typed(f"{name}[{i}]", element, inner[:-1]) for i, element in enumerate(value)]
     return value

@@ -111,6 +111,7 @@ def test_other_constants_of_a_notebook_are_no_parameters(root):
         ({"RUN_NAME": 7}, "parameter RUN_NAME should be str, got int 7; from a shell, papermill -r"),
         ({"POINTS": "1,2"}, r"POINTS should be list\[float\], got str '1,2'; from a shell, papermill -y"),
         ({"POINTS": [1, "x"]}, r"parameter POINTS\[1\] should be float, got str 'x'"),
+        ({"POINTS": [1.0, float("nan")]}, r"parameter POINTS\[1\] should be a finite number, got nan"),
         ({"LEARNING_RATE": None}, "LEARNING_RATE should be float, got NoneType None"),
         ({"LEARNING_RATE": "1e-3"}, "LEARNING_RATE should be float, got str '1e-3'; YAML reads 1.0e-3"),
     ],

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,19 +28,30 @@ from .encoder import Features
 
 Call = Callable[[], object]
 LATTICES = (coords.Lattice(8), coords.Lattice(2))
+WAYS = {"dense": "#d55e00", "streamed": "#0072b2", "coarse_to_fine": "#009e73", "lk": "#cc79a7", "dis": "#e69f00"}
+WANTED = {  # how many times faster than what they replace `ratios` should be
+    "streamed_over_naive": 1.8,
+    "windows_over_grid_sample": 5,
+    "local_over_unfold": 10,
+    "points_over_dense": 3,
+    "field_over_dense": 8,
+}
 MOST_BYTES = 2**31  # a way that would lay out more is not tried
 
 
-def seconds(calls: Mapping[str, Call], repeats: int = 5) -> dict[str, float]:
-    """The median time of each call, after one run each that is not counted, in rounds over all of them."""
+def seconds(calls: Mapping[str, Call], repeats: int = 5, long: float = math.inf) -> dict[str, float]:
+    """The median time of each call, in rounds over all of them, without the first round.
+
+    A call that takes longer than `long` seconds in the first round is left at that.
+    """
     took: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn or repeats == 0:
+            if turn == 0 or not took[name] or took[name][0] <= long:
+                start = time.perf_counter()
+                call()
                 took[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in took.items()}
+    return {name: statistics.median(times[1:] or times) for name, times in took.items()}
 
 
 class _Live(TorchDispatchMode):
@@ -144,14 +157,9 @@ def naive_local(query: Float[Tensor, "B C h w"], key: Float[Tensor, "B C h w"], 
 
 
 def exact_points(query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], how: CoarseToFine) -> Tensor:
-    """Dense matching of points at the fine stride: the streamed arg-max, and the read-out around it."""
+    """Dense matching at the fine stride: the streamed arg-max, and the read-out around it."""
     best = search.top_k(query, key, 1)[1][:, :, 0]
     return coarse_to_fine.read_out(query, key, best, how.readout, how.temperature)[0]
-
-
-def exact_field(query: Float[Tensor, "B C h w"], key: Float[Tensor, "B C h w"], how: CoarseToFine) -> Tensor:
-    """`exact_points` of every cell."""
-    return exact_points(search.as_queries(query), key, how)
 
 
 def point_methods(made: Problem, how: CoarseToFine) -> dict[str, Call]:
@@ -188,6 +196,33 @@ def floor_seconds(made: Problem, how: CoarseToFine, rate: float, speed: float) -
     return {name: max(operations[name] / rate, 4 * values[name] / speed) for name in operations}
 
 
+def sweep(problems: list[Problem], how: CoarseToFine, repeats: int, rate: float, speed: float) -> list[dict]:
+    """What the points of some problems cost, each in every way: {"seconds", "bytes", "floor"}, by the ways' names."""
+    rows = []
+    for made in problems:
+        calls = point_methods(made, how)
+        with torch.no_grad():
+            took = seconds(calls | rivals(made), repeats, long=4.0)
+            held = {name: peak_bytes(call) for name, call in calls.items()}
+        rows.append({"seconds": took, "bytes": held, "floor": floor_seconds(made, how, rate, speed)})
+    return rows
+
+
+def show_costs(ax: Axes, sizes: list[float], rows: list[dict], what: str) -> None:
+    """One cost of a sweep over sizes, both axes logarithmic; the floors of times are dotted."""
+    for name, colour in WAYS.items():
+        for kind, style in ((what, "o-"), ("floor", ":")) if what == "seconds" else ((what, "o-"),):
+            known = [(size, row[kind][name]) for size, row in zip(sizes, rows) if name in row[kind]]
+            if known:
+                label = name.replace("_", "-") + (", floor" if kind == "floor" else "")
+                ax.plot(*zip(*known), style, color=colour, markersize=4, label=label)
+    ax.set(xscale="log", yscale="log", ylabel="seconds" if what == "seconds" else "peak memory, MiB")
+    if what == "bytes":
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value / 2**20:g}")
+        ax.yaxis.set_major_locator(LogLocator(base=4))
+    ax.grid(alpha=0.3)
+
+
 def growth(sizes: list[float], values: list[float]) -> float:
     """The exponent of a cost over a size: the slope of the line through their logarithms. 1 is linear."""
     x, y = (np.log(np.asarray(v)) for v in (sizes, values))
@@ -201,7 +236,6 @@ def ratios(
     wide, made = problem(size_hw, 256, channels=128), problem(size_hw, 256)
     cells = coords.to_cells(made.xy, LATTICES[1])[None]
     first = wide.key.fine.contiguous()  # channels first, as most encoders give them
-    both = (made.field, made.key)
     pairs = {
         "streamed_over_naive": (
             lambda: search.global_soft_argmax(wide.query.fine, first, how.temperature),
@@ -220,8 +254,8 @@ def ratios(
             lambda: exact_points(made.query.fine, made.key.fine, how),
         ),
         "field_over_dense": (
-            lambda: coarse_to_fine.match_field(*both, LATTICES, how),
-            lambda: exact_field(*(f.fine for f in both), how),
+            lambda: coarse_to_fine.match_field(made.field, made.key, LATTICES, how),
+            lambda: exact_points(search.as_queries(made.field.fine), made.key.fine, how),
         ),
     }
     took = {}

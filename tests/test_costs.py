@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
 from corrlib import coords, costs, matching
 from corrlib.coarse_to_fine import CoarseToFine
@@ -16,6 +17,7 @@ def test_seconds_takes_turns():
     assert turns == ["a", "b"] * 3 and set(took) == {"a", "b"} and min(took.values()) >= 0
     turns.clear()
     assert costs.seconds({"a": lambda: turns.append("a")}, repeats=0)["a"] >= 0 and turns == ["a"]
+    assert costs.seconds({"a": lambda: turns.append("a")}, repeats=3, long=0.0)["a"] >= 0 and turns == ["a", "a"]
 
 
 def test_peak_bytes_by_hand():
@@ -65,6 +67,19 @@ def test_the_floor_by_hand():
     fast, slow = costs.floor_seconds(made, how, 1.0, 1e9), costs.floor_seconds(made, how, 1e12, 1.0)
     assert fast["streamed"] == 2 * 9 * 37 * 53 * 8 and slow["streamed"] == 4 * 37 * 53 * 8
     assert fast["coarse_to_fine"] == 2 * 9 * (140 * 16 + 19 * 8) and slow["coarse_to_fine"] == 4 * (140 * 16 + 171 * 8)
+
+
+def test_a_sweep_and_its_figure():
+    problems = [costs.problem((74, 106), n, channels=8) for n in (2, 9)]
+    rows = costs.sweep(problems, CoarseToFine(), 1, 1e9, 1e9)
+    assert all(set(row["seconds"]) == set(costs.WAYS) for row in rows)
+    assert rows[0]["bytes"]["dense"] < rows[1]["bytes"]["dense"]
+    fig, axes = plt.subplots(1, 2)
+    costs.show_costs(axes[0], [2, 9], rows, "seconds")
+    costs.show_costs(axes[1], [2, 9], rows, "bytes")
+    assert [len(ax.lines) for ax in axes] == [7, 3] and axes[1].get_ylabel() == "peak memory, MiB"
+    fig.canvas.draw()
+    plt.close(fig)
 
 
 def test_growth():

@@ -1,7 +1,8 @@
 """What matching costs on the machine at hand: seconds, bytes, and the least they could be.
 
 Times are medians of runs that take turns, so that whatever else the machine does hits all alike;
-compare them within one call. Bytes are counted, not sampled, and equal on every run.
+compare them within one call. With one thread they are the processor's time, which the time that
+other programs take does not enter. Bytes are counted, not sampled, and equal on every run.
 """
 
 import math
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FixedLocator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -44,13 +45,14 @@ def seconds(calls: Mapping[str, Call], repeats: int = 5, long: float = math.inf)
 
     A call that takes longer than `long` seconds in the first round is left at that.
     """
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     took: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
             if turn == 0 or not took[name] or took[name][0] <= long:
-                start = time.perf_counter()
+                start = clock()
                 call()
-                took[name].append(time.perf_counter() - start)
+                took[name].append(clock() - start)
     return {name: statistics.median(times[1:] or times) for name, times in took.items()}
 
 
@@ -208,8 +210,8 @@ def sweep(problems: list[Problem], how: CoarseToFine, repeats: int, rate: float,
     return rows
 
 
-def show_costs(ax: Axes, sizes: list[float], rows: list[dict], what: str) -> None:
-    """One cost of a sweep over sizes, both axes logarithmic; the floors of times are dotted."""
+def show_costs(ax: Axes, sizes: list[float], rows: list[dict], what: str, labels: list | None = None) -> None:
+    """One cost, "seconds" or "bytes", of a sweep over sizes; axes logarithmic, the floors of times dotted."""
     for name, colour in WAYS.items():
         for kind, style in ((what, "o-"), ("floor", ":")) if what == "seconds" else ((what, "o-"),):
             known = [(size, row[kind][name]) for size, row in zip(sizes, rows) if name in row[kind]]
@@ -219,7 +221,9 @@ def show_costs(ax: Axes, sizes: list[float], rows: list[dict], what: str) -> Non
     ax.set(xscale="log", yscale="log", ylabel="seconds" if what == "seconds" else "peak memory, MiB")
     if what == "bytes":
         ax.yaxis.set_major_formatter(lambda value, _: f"{value / 2**20:g}")
-        ax.yaxis.set_major_locator(LogLocator(base=4))
+        ax.yaxis.set_major_locator(FixedLocator([4.0**i for i in range(8, 18)]))
+    ax.set_xticks(sizes, labels or [f"{size:,}" for size in sizes])
+    ax.minorticks_off()
     ax.grid(alpha=0.3)
 
 

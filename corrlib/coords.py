@@ -116,7 +116,7 @@ def relattice(
 
 
 def resize_points(
-    xy: Float[Tensor, "*shape 2"], size_hw: tuple[int, int], new_size_hw: tuple[int, int]
+    xy: Float[Tensor, "*shape 2"], size_hw: tuple[float, float], new_size_hw: tuple[float, float]
 ) -> Float[Tensor, "*shape 2"]:
     """Points of an (H, W) frame, in the pixels of the same frame resized (rule 4)."""
     (H, W), (new_H, new_W) = size_hw, new_size_hw

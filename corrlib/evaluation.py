@@ -138,10 +138,10 @@ def score(folder: str | Path, benchmark: str) -> dict[str, dict[str, dict[str, f
     return scores
 
 
-def _score_points(found: dict, truth: dict, lines: int | None = 256) -> dict[str, float]:
-    """TAP-Vid's numbers; thresholds are pixels of the frame reduced to `lines` lines, or to 256 x 256."""
-    H, W = truth["size_hw"]
-    target = (lines, W * lines / H)
+def _score_points(found: dict, truth: dict, lines: int = 256) -> dict[str, float]:
+    """TAP-Vid's numbers; thresholds are pixels of the frame resized to `lines` lines."""
+    H, W = (float(n) for n in truth["size_hw"])
+    target = (float(lines), W * lines / H)
     arrays = [coords.resize_points(torch.from_numpy(a["tracks"]).double(), (H, W), target) for a in (found, truth)]
     return metrics.tapvid_metrics(
         arrays[0], found["visible"], arrays[1], truth["visible"], truth["query_points"], valid=truth["valid"]

@@ -32,10 +32,15 @@ def soft_label(
     Differs: theirs come from a teacher's self-similarity; bilinear ones need no teacher and keep
     the sub-pixel position exactly.
     """
-    if kind not in KINDS:
-        raise ValueError(f"soft_label: kind should be one of {', '.join(KINDS)}, got {kind!r}.")
+    check_kind(kind)
     if kind == "hard":
         target = (target + 0.5).floor()
     weight = (1 - (cells - target[..., None, :]).abs()).clamp(min=0).prod(dim=-1)
     valid = weight.sum(dim=-1) > 0.999
     return weight * valid[..., None], valid
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of label that there is not."""
+    if kind not in KINDS:
+        raise ValueError(f"soft_label: label should be one of {', '.join(KINDS)}, got {kind!r}.")

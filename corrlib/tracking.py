@@ -1,128 +1,22 @@
-"""Points carried through time, one frame in, positions out.
+"""Points carried through time: through a stream, frame by frame, or through a whole video.
 
-Every query keeps the features it started with and those it had when last seen well. In each frame
-the coarse map is searched as a whole, under a heavy-tailed prior around the predicted position, so
-that a point lost is found again; its best candidates are then looked at in the fine map, and the
-position is read out there below the size of a cell. Queries never see each other: they are worked
-on in tiles of one fixed size, so that a track is the same, bit for bit, whoever else is asked.
+How one point is found in one frame is in `following`. Queries never see each other: they are
+worked on in tiles of one fixed size, so that a track is the same, bit for bit, whoever else is
+asked.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from . import coords, frames, matching
-from .encoder import Features
+from . import coords, frames
+from .following import Tile, TrackerConfig, advance, start
 from .samples import PointTracks
 
-TILE = 64
-
-
-@dataclass(frozen=True)
-class TrackerConfig:
-    """How the tracker searches. Lengths are in coarse cells, so that they hold at any resolution."""
-
-    lines: int = 256  # taller frames are reduced to so many lines first; 0 never
-    temperature: float = 0.07
-    recent: float = 0.5  # weight of the most recent template beside the query's own
-    candidates: int = 3  # coarse peaks looked at in the fine map
-    coarse_in_fine: float = 1.0  # weight of the coarse logits in the choice among fine cells
-    prior: float = 2.0  # exponent of the heavy-tailed prior on displacement from the prediction
-    spread: float = 1.5  # its width when the point is seen
-    growth: float = 1.25  # of the width, each frame the point is not seen
-    momentum: float = 0.5  # share of the last displacement expected to go on
-    radius: int = 6  # of the fine windows
-    readout: int = 2  # radius of the soft-argmax, in fine cells
-    update: float = 0.5  # confidence from which the recent template is renewed
-    visible: float = 0.5  # confidence from which a point counts as visible
-
-
-class Tile(NamedTuple):
-    """The state of TILE queries, everything with a leading dimension of TILE."""
-
-    position: Float[Tensor, "n 2"]  # pixels
-    velocity: Float[Tensor, "n 2"]
-    spread: Float[Tensor, "n"]
-    query_coarse: Float[Tensor, "n C"]
-    query_fine: Float[Tensor, "n D"]
-    recent_coarse: Float[Tensor, "n C"]
-    recent_fine: Float[Tensor, "n D"]
-    home_fine: Float[Tensor, "n K D"]  # features around the query, for the way back
-    home_cells: Float[Tensor, "n K 2"]
-    home: Float[Tensor, "n 2"]  # fine cells
-
-
-def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config: TrackerConfig) -> Tile:
-    """The state of new queries at pixel positions of the frame the features are of."""
-    coarse_lattice, fine_lattice = lattices
-    coarse = matching.features_at(features.coarse, coords.to_cells(xy, coarse_lattice)[None])[0]
-    home = coords.to_cells(xy, fine_lattice)
-    fine = matching.features_at(features.fine, home[None])[0]
-    rows, cells = matching.window_features(features.fine, home[None], config.radius)
-    still = torch.zeros_like(xy)
-    spread = torch.full_like(xy[:, 0], config.spread)
-    return Tile(xy, still, spread, coarse, fine, coarse, fine, rows[0], cells[0], home)
-
-
-def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConfig) -> tuple[Tile, Float[Tensor, "n"]]:
-    """Finds the queries of a tile in the next frame; returns the new state and the confidence."""
-    coarse_lattice, fine_lattice = lattices
-    mix = 1 / (1 + config.recent)
-    # Coarse: the whole map.
-    query = mix * (tile.query_coarse + config.recent * tile.recent_coarse)
-    cosine = matching.correlate(query[None], features.coarse)[0]
-    predicted = tile.position + config.momentum * tile.velocity
-    cells = coords.grid(tuple(cosine.shape[-2:]), cosine.device)
-    away = (cells - coords.to_cells(predicted, coarse_lattice)[:, None, None]) / tile.spread[:, None, None, None]
-    logits = cosine / config.temperature - config.prior * torch.log1p((away**2).sum(-1))
-    peaks = matching.top_peaks(logits, config.candidates)
-    # Fine: a window around each candidate, all of them one list of cells.
-    start_px = coords.to_pixels(peaks, coarse_lattice)
-    centre = coords.to_cells(start_px, fine_lattice)
-    query = mix * (tile.query_fine + config.recent * tile.recent_fine)
-    n, m = centre.shape[:2]
-    fine, fine_cells = matching.window_correlation(
-        query.repeat_interleave(m, dim=0)[None], features.fine, centre.reshape(1, n * m, 2), config.radius
-    )
-    fine = (fine / config.temperature).reshape(n, -1)
-    fine_cells = fine_cells.reshape(n, -1, 2)
-    at_coarse = coords.to_cells(coords.to_pixels(fine_cells, fine_lattice), coarse_lattice)
-    support = coords.sample(logits[:, None], at_coarse)[0][:, 0]
-    best = (fine + config.coarse_in_fine * support).argmax(dim=1)
-    winner = fine_cells[torch.arange(n), best]
-    # Sub-pixel: the expectation near the winner, from the fine features alone.
-    local, local_cells = matching.window_correlation(query[None], features.fine, winner[None], config.readout)
-    found = matching.soft_argmax(local[0] / config.temperature, local_cells[0])
-    position = coords.to_pixels(found, fine_lattice)
-    # The way back, and how sure all this is.
-    now_fine = matching.features_at(features.fine, found[None])[0]
-    now_coarse = matching.features_at(features.coarse, coords.to_cells(position, coarse_lattice)[None])[0]
-    back = torch.einsum("nkd,nd->nk", tile.home_fine, now_fine) / config.temperature
-    back = back.masked_fill((tile.home_fine == 0).all(-1), float("-inf"))
-    returned = matching.soft_argmax(back, tile.home_cells)
-    error = (returned - tile.home).norm(dim=-1)
-    likeness = (now_fine * tile.query_fine).sum(-1)
-    context = (now_coarse * tile.query_coarse).sum(-1)
-    confidence = torch.sigmoid(6 * (likeness - 0.55) + 4 * (context - 0.5) + 1.0 - 0.8 * error)
-    sure = confidence > config.update
-    seen = confidence > config.visible
-    moved = position - tile.position
-    keep = sure[:, None]
-    return (
-        tile._replace(
-            position=position,
-            velocity=torch.where(seen[:, None], moved, config.momentum * tile.velocity),
-            spread=torch.where(seen, config.spread, (tile.spread * config.growth).clamp(max=64.0)),
-            recent_coarse=torch.where(keep, now_coarse, tile.recent_coarse),
-            recent_fine=torch.where(keep, now_fine, tile.recent_fine),
-        ),
-        confidence,
-    )
-
+TILE = 64  # queries worked on at once, always so many: matrix kernels depend on shape
 
 class Answer(NamedTuple):
     """Where the points of an `OnlineTracker` are in the frame just seen."""
@@ -209,7 +103,7 @@ class OnlineTracker:
 
 
 def in_tiles(work: Callable[[Tile], tuple[Tile, Tensor]], state: Tile) -> tuple[Tile, Tensor]:
-    """Works on queries TILE at a time, the last tile filled up, since matrix kernels depend on shape."""
+    """Works on queries TILE at a time, the last tile filled up."""
     count = len(state.position)
     padded = torch.arange(-(-count // TILE) * TILE).clamp(max=count - 1)
     done = [work(Tile(*(values[part] for values in state))) for part in padded.split(TILE)]

@@ -22,7 +22,7 @@ from . import augment, coords, frames, labels, matching, synthetic, textures
 from .losses import LossWeights, soft_label_cross_entropy
 from .samples import TrackClip
 
-BANK_SIZE, CLIPS_PER_BANK = 96, 600  # textures at hand at a time; clips until they are drawn anew
+CLIPS_PER_BANK = 600  # clips until the textures at hand are drawn anew
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class TrainConfig:
     points: int = 192  # a clip, asked in all of its frames
     max_gap: float = 24.0  # frames between neighbouring frames of a clip, log-uniform from 1
     appearance: float = 1.0  # strength of augment.change_appearance
+    textures: int = 96  # at hand at a time
     label: str = "bilinear"  # labels.KINDS
     temperature: float = 0.07
     radius: int = 6  # of the window on the fine map, in cells
@@ -49,6 +50,7 @@ class TrainConfig:
         for name in ("steps", "clips", "points", "temperature", "learning_rate", "width"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")
+        labels.check_kind(self.label)
         if self.frames < 2 or self.size < 32 or self.max_gap < 1:
             raise ValueError(
                 "TrainConfig: frames should be at least 2, size 32 and max_gap 1, "
@@ -114,7 +116,7 @@ class ProceduralClips(torch.utils.data.Dataset):
         gaps = torch.exp(torch.rand(config.frames - 1, generator=g) * math.log(config.max_gap))
         times = [0.0, *gaps.cumsum(0).tolist()]
         bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
-        bank = textures.bank("train", BANK_SIZE, synthetic.TEXTURE_SIZE, bank_seed)
+        bank = textures.bank("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed)
         made = synthetic.scene(seed, (config.size, config.size), bank)
         return synthetic.track_clip(made, times, config.points, query_frames=config.frames)
 

@@ -56,5 +56,5 @@ def test_a_target_beyond_the_window_is_no_label():
 
 
 def test_message():
-    with pytest.raises(ValueError, match="kind should be one of bilinear, hard, got 'soft'"):
+    with pytest.raises(ValueError, match="label should be one of bilinear, hard, got 'soft'"):
         labels.soft_label(*window((10.0, 7.0)), "soft")

@@ -1,0 +1,211 @@
+"""Tracking: still scenes stay still, moved ones are followed, and no query knows of another."""
+
+import pytest
+import torch
+
+from corrlib import baselines, checkpoints, coords, synthetic, textures, tracking
+from corrlib.tracking import OnlineTracker, track_points
+
+
+@pytest.fixture(scope="module")
+def model():
+    return checkpoints.load_pretrained()
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """One textured picture, larger than the frames cut from it."""
+    return textures.leaves(160, torch.Generator().manual_seed(3))
+
+
+def queries(size_hw, count, margin=12, t=0):
+    H, W = size_hw
+    xy = torch.rand(count, 2, generator=torch.Generator().manual_seed(0))
+    xy = margin + xy * torch.tensor([W - 1.0 - 2 * margin, H - 1.0 - 2 * margin])
+    return torch.cat([torch.full((count, 1), float(t)), xy], dim=1)
+
+
+@pytest.mark.parametrize("size_hw", [(96, 128), (91, 117)])
+def test_a_static_scene_stays_put(model, picture, size_hw):
+    video = picture[:, : size_hw[0], : size_hw[1]].expand(4, 3, *size_hw)
+    points = queries(size_hw, 150)
+    found = track_points(model, video, points)
+    error = found.tracks[-1] - points[:, 1:]
+    assert error.mean(dim=0).abs().max() < 0.05
+    assert error.norm(dim=-1).mean() < 0.3
+    assert found.visible.float().mean() > 0.9
+
+
+def test_a_translation_is_followed(model, picture):
+    """By (3.25, -1.75) px a frame: bias below 0.05 px on each axis, mean error below 0.3 px."""
+    grid = coords.grid((96, 112))
+    steps = torch.tensor([[0.0, 20.0], [3.25, 18.25], [6.5, 16.5]])
+    frames = [coords.sample(picture[None], (grid + 30 - step)[None])[0][0] for step in steps - steps[0]]
+    points = queries((96, 112), 200, margin=20)
+    found = track_points(model, torch.stack(frames), points)
+    for t in (1, 2):
+        error = found.tracks[t] - (points[:, 1:] + steps[t] - steps[0])
+        assert error.mean(dim=0).abs().max() < 0.05
+        assert error.norm(dim=-1).mean() < 0.3
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_the_readout_alone_is_unbiased(stride):
+    """A Gaussian similarity of 6 px around a sub-pixel point, read out by soft-argmax."""
+    from corrlib import matching
+
+    g = torch.Generator().manual_seed(0)
+    lattice = coords.Lattice(stride)
+    truth = 60 + 40 * torch.rand(300, 2, generator=g)
+    cells = coords.grid(coords.lattice_size((161, 161), lattice))
+    distance = (coords.to_pixels(cells, lattice) - truth[:, None, None]).norm(dim=-1)
+    logits = -(distance**2) / (2 * 6.0**2)
+    window = matching.window_cells(matching.peak(logits)[None], 16 // stride + 2)[0]
+    values, _ = coords.sample(logits[:, None], window)
+    found = coords.to_pixels(matching.soft_argmax(values[:, 0], window), lattice)
+    error = found - truth
+    assert error.mean(dim=0).abs().max() < 0.05 and error.norm(dim=-1).mean() < 0.4
+
+
+@pytest.fixture(scope="module")
+def moving():
+    bank = textures.bank("val", 6, synthetic.TEXTURE_SIZE, seed=0)
+    made = synthetic.scene(21, (61, 75), bank, speed=(4, 4))
+    return synthetic.track_clip(made, [float(t) for t in range(5)], 500)
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 500])
+def test_a_track_does_not_depend_on_the_other_queries(model, moving, count):
+    """Bit for bit, whatever else is asked and in whatever order."""
+    points = moving.query_points
+    alone = track_points(model, moving.video, points[:1])
+    some = track_points(model, moving.video, points[:count].flip(0))
+    for one, many in zip(alone, some):
+        assert torch.equal(one[:, 0], many[:, -1])
+
+
+def test_online_is_offline(model, moving):
+    points = moving.query_points[:70].clone()
+    points[40:, 0] = 2
+    offline = track_points(model, moving.video, points)
+    tracker = OnlineTracker(model)
+    for t, frame in enumerate(moving.video):
+        new = points[points[:, 0] == t, 1:]
+        answer = tracker.step(frame, new if len(new) else None)
+        count = len(answer.xy)
+        assert torch.equal(answer.xy, offline.tracks[t, :count])
+        assert torch.equal(answer.visible, offline.visible[t, :count])
+
+
+def test_points_can_be_dropped(model, moving):
+    points = moving.query_points[:10, 1:]
+    tracker, other = OnlineTracker(model), OnlineTracker(model)
+    tracker.step(moving.video[0], points)
+    tracker.drop([0, 3])
+    other.step(moving.video[0], points[[1, 2, 4, 5, 6, 7, 8, 9]])
+    assert torch.equal(tracker.step(moving.video[1]).xy, other.step(moving.video[1]).xy)
+
+
+def test_backwards_in_time_is_the_reversed_video_forwards(model, moving):
+    last = track_points(model, moving.video.flip(0), moving.query_points[:20] * torch.tensor([0.0, 1.0, 1.0]))
+    asked = moving.query_points[:20].clone()
+    asked[:, 0] = len(moving.video) - 1
+    assert torch.equal(track_points(model, moving.video, asked).tracks, last.tracks.flip(0))
+
+
+def test_batches_arrays_and_paths(model, moving, tmp_path):
+    from corrlib import frames
+
+    points = moving.query_points[:5]
+    one = track_points(model, moving.video, points)
+    two = track_points(model, torch.stack([moving.video, moving.video]), torch.stack([points, points.flip(0)]))
+    assert torch.equal(two.tracks[0], one.tracks) and torch.equal(two.tracks[1].flip(1), one.tracks)
+    assert torch.equal(track_points(model, moving.video.numpy(), points).tracks, one.tracks)
+    path = frames.write_video(tmp_path / "clip.webm", moving.video)
+    assert track_points(model, path, points).tracks.shape == one.tracks.shape
+
+
+def test_a_hidden_point_is_not_visible_and_found_again(model, picture):
+    """A grey board passes in front of the left half; its points come back where they were."""
+    frame = picture[:, :96, :128]
+    hidden = frame.clone()
+    hidden[:, :, :64] = 0.5
+    video = torch.stack([frame, frame, hidden, hidden, hidden, frame, frame])
+    points = queries((96, 128), 60, margin=16)
+    left = points[:, 1] < 48
+    found = track_points(model, video, points)
+    assert found.visible[3][left].float().mean() < 0.2 and found.visible[3][points[:, 1] > 80].float().mean() > 0.8
+    error = (found.tracks[-1] - points[:, 1:]).norm(dim=-1)
+    assert (error[left] < 4).float().mean() > 0.9 and found.visible[-1][left].float().mean() > 0.8
+
+
+def test_trained_features_beat_random_ones(model):
+    from corrlib.encoder import PixelEncoder
+
+    torch.manual_seed(0)
+    bank = textures.bank("val", 6, synthetic.TEXTURE_SIZE, seed=0)
+    clip = synthetic.track_clip(synthetic.scene(30, (96, 128), bank, (5, 5)), [0.0, 1.0, 2.0, 3.0, 4.0], 100)
+
+    def right(encoder):
+        found = track_points(encoder, clip.video, clip.query_points)
+        return ((found.tracks - clip.tracks).norm(dim=-1) < 4)[clip.visible].float().mean().item()
+
+    assert right(model) > 0.75 > 0.5 > right(PixelEncoder().eval())
+    assert right(model) > right(baselines.RawPatchEncoder().eval())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v, q: (v, q[:0]), "with N at least 1"),
+        (lambda v, q: (v, q[:, :2]), r"should be \(N, 3\) as \(t, x, y\)"),
+        (lambda v, q: (v, q + torch.tensor([0.0, 99.0, 0.0])), "outside the frame of 75 x 61 pixels"),
+        (lambda v, q: (v, q * float("nan")), "NaN or infinity"),
+        (lambda v, q: (v, q + torch.tensor([0.5, 0.0, 0.0])), "whole numbers"),
+        (lambda v, q: (v, q + torch.tensor([9.0, 0.0, 0.0])), "the video ends with frame 4"),
+        (lambda v, q: (v[:1], q), "at least 2 frames, got 1"),
+        (lambda v, q: (v[:, :1], q), "frames should be"),
+        (lambda v, q: (v[None], q), r"should be \(1, N, 3\) for 1 videos"),
+    ],
+)
+def test_messages(model, moving, unchecked, change, message):
+    video, points = change(moving.video, moving.query_points[:3])
+    with pytest.raises(ValueError, match=message):
+        track_points(model, video, points)
+
+
+def test_a_bad_frame_leaves_the_tracker_as_it_was(model, moving, unchecked):
+    points = moving.query_points[:3, 1:]
+    tracker, other = OnlineTracker(model), OnlineTracker(model)
+    tracker.step(moving.video[0], points), other.step(moving.video[0], points)
+    for frame, new, message in (
+        (moving.video[1][:, :40], None, r"should be \(61, 75\) \(H, W\) as before, got \(40, 75\)"),
+        (moving.video[1][0], None, r"should be \(3, H, W\)"),
+        (moving.video[1], torch.tensor([[99.0, 1.0]]), "outside the frame"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tracker.step(frame, new)
+    with pytest.raises(ValueError, match=r"points should be in 0\.\.2, got \[3\]"):
+        tracker.drop([3])
+    assert torch.equal(tracker.step(moving.video[1]).xy, other.step(moving.video[1]).xy)
+
+
+def test_progress_is_told(model, moving):
+    told = []
+    track_points(model, moving.video, moving.query_points[:2], progress=lambda done, total: told.append((done, total)))
+    assert told == [(t, 5) for t in range(1, 6)]
+
+
+def test_in_tiles_pads_and_cuts():
+    from corrlib.following import Tile
+
+    state = Tile(*(torch.arange(130.0)[:, None] for _ in Tile._fields))
+    sizes = []
+
+    def work(tile):
+        sizes.append(len(tile.position))
+        return tile, tile.position[:, 0]
+
+    same, confidence = tracking.in_tiles(work, state)
+    assert sizes == [64, 64, 64]
+    assert torch.equal(same.position, state.position) and torch.equal(confidence, torch.arange(130.0))

@@ -1,0 +1,134 @@
+"""Training: losses fall, the data do not depend on the workers, and a stopped run goes on as if it had not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from corrlib import training
+from corrlib.encoder import PixelEncoder
+from corrlib.losses import LossWeights
+from corrlib.training import TrainConfig
+
+TINY = TrainConfig(steps=6, clips=1, frames=2, size=48, points=40, width=8, textures=4, learning_rate=5e-3)
+
+
+def encoder():
+    torch.manual_seed(0)
+    return PixelEncoder(width=8, fine_channels=16)
+
+
+def weights_of(model):
+    return torch.cat([value.flatten().double() for value in model.state_dict().values()])
+
+
+def test_one_batch_can_be_learnt_by_heart():
+    """Overfit mode: both losses fall well below chance; one that is switched off does not."""
+    batch = next(training.batches(replace(TINY, appearance=0.0), 0, 0))
+
+    def fall(weights):
+        model = encoder()
+        optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+        seen = []
+        for step in range(30):
+            torch.manual_seed(step)
+            losses = training.train_step(model, batch, TINY, weights)
+            optimizer.zero_grad()
+            losses["total"].backward()
+            optimizer.step()
+            seen.append({name: value.item() for name, value in losses.items()})
+        return {name: seen[0][name] - sum(s[name] for s in seen[-3:]) / 3 for name in ("coarse", "fine")}
+
+    both, no_fine = fall(LossWeights()), fall(LossWeights(fine=0.0))
+    assert both["coarse"] > 1.5 and both["fine"] > 1.0
+    assert no_fine["coarse"] > 1.5 and no_fine["fine"] < 0.5 * both["fine"]
+
+
+def test_total_is_the_weighted_sum():
+    batch = next(training.batches(TINY, 0, 0))
+    losses = training.train_step(encoder(), batch, TINY, LossWeights(coarse=2.0, fine=0.5))
+    assert losses["total"].item() == pytest.approx(2 * losses["coarse"].item() + 0.5 * losses["fine"].item(), rel=1e-5)
+
+
+def test_hidden_points_teach_nothing():
+    batch = next(training.batches(TINY, 0, 0))
+    blind = replace(batch, visible=torch.zeros_like(batch.visible))
+    losses = training.train_step(encoder(), blind, TINY, LossWeights())
+    assert losses["total"].item() == 0
+
+
+def test_clips_do_not_depend_on_workers_nor_on_the_start():
+    config = replace(TINY, steps=3)
+    alone, helped = list(training.batches(config, 0, 0)), list(training.batches(config, 0, 1))
+    late = list(training.batches(config, 2, 0))
+    assert len(alone) == len(helped) == 3 and len(late) == 1
+    for one, two in zip([*alone, alone[2]], [*helped, late[0]]):
+        assert torch.equal(one.video, two.video) and torch.equal(one.tracks, two.tracks)
+    assert not torch.equal(alone[0].video, alone[1].video)
+
+
+def test_resuming_gives_the_weights_of_the_unbroken_run(tmp_path):
+    whole, broken = encoder(), encoder()
+    history = training.train(whole, TINY)
+    state = tmp_path / "state.pt"
+    stopped = training.train(broken, TINY, state_path=state, seconds=0.0)
+    assert 1 <= len(stopped) < TINY.steps
+    fresh = encoder()
+    resumed = training.train(fresh, TINY, state_path=state)
+    assert torch.equal(weights_of(whole), weights_of(fresh))
+    assert [r["total"] for r in resumed] == [r["total"] for r in history]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.pt"]
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not():
+    one, two, other = encoder(), encoder(), encoder()
+    training.train(one, TINY), training.train(two, TINY), training.train(other, replace(TINY, seed=1))
+    assert torch.equal(weights_of(one), weights_of(two))
+    assert not torch.equal(weights_of(one), weights_of(other))
+
+
+def test_evaluation_and_reports_during_training():
+    reported = []
+    history = training.train(
+        encoder(),
+        TINY,
+        report=lambda step, record: reported.append(step),
+        evaluate=lambda model: {"score": float(not model.training)},
+        evaluate_every=3,
+    )
+    assert reported == list(range(6))
+    assert ["score" in record for record in history] == [False, False, True, False, False, True]
+    assert history[2]["score"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps should be above 0, got 0"),
+        ({"temperature": 0.0}, "temperature should be above 0"),
+        ({"learning_rate": -1.0}, "learning_rate should be above 0"),
+        ({"frames": 1}, "frames should be at least 2, size 32 and max_gap 1, got 1"),
+        ({"size": 16}, "got 3, 16 and"),
+        ({"max_gap": 0.5}, "got 3, 160 and 0.5"),
+        ({"label": "soft"}, "label should be one of bilinear, hard, got 'soft'"),
+    ],
+)
+def test_bad_configurations_are_refused_before_the_first_step(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**changes)
+
+
+def test_a_loss_that_is_not_finite_stops_training():
+    model = encoder()
+    model.fine.weight.data.fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"finite|NaN|inf"):
+        training.train(model, TINY)
+
+
+def test_a_state_of_another_training_is_refused(tmp_path):
+    state = tmp_path / "state.pt"
+    training.train(encoder(), TINY, state_path=state, seconds=0.0)
+    before = state.read_bytes()
+    with pytest.raises(ValueError, match="training of another configuration"):
+        training.train(encoder(), replace(TINY, seed=3), state_path=state)
+    assert state.read_bytes() == before

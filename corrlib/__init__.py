@@ -6,7 +6,6 @@
     tracks, visible, confidence = corrlib.track_points(model, video, [[0, 120.5, 64.0]])
 """
 
-from .checkpoints import load as load_checkpoint
 from .checkpoints import load_pretrained as load_pretrained
 from .checkpoints import save as save_checkpoint
 from .coords import Lattice as Lattice

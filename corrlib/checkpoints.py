@@ -34,6 +34,7 @@ def save(path: str | os.PathLike, encoder: PixelEncoder, origin: dict[str, str])
     }
     partial = path.with_name(path.name + ".partial")
     save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, partial, header)
+    partial.chmod(0o644)  # safetensors makes files that only their owner can read
     partial.replace(path)
     return path
 

@@ -210,6 +210,8 @@ def start_run(stage: str, params: Any) -> Run:
         params: from `read_parameters`. Read here, where declared: `run_name` (empty: the
             next free number), `overwrite`, and `seed`.
 
+    A folder of that name left by a run that did not come to its end is replaced.
+
     Raises:
         ValueError: the run exists and OVERWRITE is not set, or its name is not a plain one.
     """
@@ -222,6 +224,8 @@ def start_run(stage: str, params: Any) -> Run:
         taken = [p.name.removeprefix(f"{stage}.") for p in results.glob(f"{stage}.*")]
         name = str(max((int(t) for t in taken if t.isdecimal()), default=0) + 1)
     destination = path = results / f"{stage}.{name}"
+    if destination.exists() and not _finished(destination):
+        shutil.rmtree(destination)  # what a run that failed has left
     if destination.exists():
         if not values.get("overwrite", False):
             raise ValueError(
@@ -234,6 +238,14 @@ def start_run(stage: str, params: Any) -> Run:
     _write_json(path / "params.json", {key.upper(): value for key, value in values.items()})
     seed_everything(values.get("seed", 0))
     return Run(path, destination, _device_name())
+
+
+def _finished(folder: Path) -> bool:
+    """Whether a run came to its end; true of any folder that does not say otherwise."""
+    try:
+        return json.loads((folder / "environment.json").read_text()).get("finished", True)
+    except (OSError, ValueError):
+        return True
 
 
 def run_notebook(name: str, parameters: Mapping[str, Any]) -> Path:

@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from . import coords, textures
+from . import coords
 from .samples import FlowPair, TrackClip
 
 WAVES = 3  # components of the bending of each layer
@@ -134,7 +134,7 @@ class Scene:
 
     def render(self, time: float) -> tuple[Float[Tensor, "3 H W"], Int[Tensor, "H W"]]:
         """The frame at a time, and the layer seen at each of its pixels."""
-        H, W = self.size_hw
+        H = self.size_hw[0]
         where = self.to_layer(rearrange(coords.grid(self.size_hw), "H W c -> (H W) c"), EVERY, time)
         alpha = rearrange(self.opacity(where, EVERY), "L (H W) -> L H W", H=H)
         alpha[0] = 1
@@ -295,7 +295,7 @@ def seen_points(made: Scene, time: float, count: int, generator: torch.Generator
 
 def flow_pair(made: Scene, time0: float, time1: float) -> FlowPair:
     """Two frames of a scene with the exact flow between them, known everywhere."""
-    H, W = made.size_hw
+    H = made.size_hw[0]
     xy = rearrange(coords.grid(made.size_hw), "H W c -> (H W) c")
     tracks, visible = made.follow(xy, time0, [time1])
     flow_0to1 = rearrange(tracks[0] - xy, "(H W) c -> c H W", H=H)

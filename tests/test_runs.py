@@ -164,6 +164,12 @@ def test_an_existing_run_is_refused_and_left_as_it_was(root):
     assert json.loads((path / "params.json").read_text())["SEED"] == 3
 
 
+def test_what_a_failed_run_left_does_not_stand_in_the_way(root):
+    start(RUN_NAME="mine")
+    again = start(RUN_NAME="mine", SEED=4)
+    assert json.loads((again.finish() / "params.json").read_text())["SEED"] == 4
+
+
 def test_overwrite_replaces_only_when_it_finishes(root):
     path = start(RUN_NAME="mine").finish()
     for _ in range(2):  # the first of these fails half-way

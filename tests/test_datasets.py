@@ -103,9 +103,7 @@ def test_every_reader_has_its_row_in_the_readme():
         assert re.search(rf"^\| {re.escape(module.ROW)} \|", readme, flags=re.MULTILINE), module.ROW
 
 
-def write_davis(
-    root: Path, name: str, masks: list[np.ndarray | None], size_hw: tuple[int, int] = SIZE
-) -> None:
+def write_davis(root: Path, name: str, masks: list[np.ndarray | None], size_hw: tuple[int, int] = SIZE) -> None:
     """A clip and those of its masks that are given."""
     for t, mask in enumerate(masks):
         save(root / f"DAVIS/JPEGImages/480p/{name}/{t:05d}.jpg", picture(t, size_hw))
@@ -157,17 +155,13 @@ def test_davis_frames_without_masks(tmp_path):
     write_davis(tmp_path, "testdev", [ids(0, 1), None, None])
     assert davis.read(tmp_path, "testdev").masks[:, 0, :2].tolist() == [[0, 1], [-1, -1], [-1, -1]]
     write_davis(tmp_path, "holes", [ids(0, 1), ids(0, 1), None])
-    with pytest.raises(
-        ValueError, match=r"holes should have a mask for each of 3 frames or for 00000 alone, got 2"
-    ):
+    with pytest.raises(ValueError, match=r"holes should have a mask for each of 3 frames or for 00000 alone, got 2"):
         davis.read(tmp_path, "holes")
 
 
 def test_davis_mask_errors(tmp_path):
     write_davis(tmp_path, "wide", [np.zeros((37, 50))])
-    with pytest.raises(
-        ValueError, match=r"00000\.png should be \(37, 53\) \(H, W\) like its frame, got \(37, 50\)"
-    ):
+    with pytest.raises(ValueError, match=r"00000\.png should be \(37, 53\) \(H, W\) like its frame, got \(37, 50\)"):
         davis.read(tmp_path, "wide")
     write_davis(tmp_path, "broken", [ids(0, 1)])
     for content in (b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(20)):
@@ -185,15 +179,11 @@ def test_davis_mask_errors(tmp_path):
 def test_davis_frames_of_two_sizes(tmp_path):
     write_davis(tmp_path, "clip", [ids(0, 1), ids(0, 1)])
     save(tmp_path / "DAVIS/JPEGImages/480p/clip/00001.jpg", picture(1, (30, 53)))
-    with pytest.raises(
-        ValueError, match=r"00001\.jpg should be \(37, 53\) \(H, W\) like .*00000\.jpg, got \(30, 53\)"
-    ):
+    with pytest.raises(ValueError, match=r"00001\.jpg should be \(37, 53\) \(H, W\) like .*00000\.jpg, got \(30, 53\)"):
         davis.read(tmp_path, "clip")
 
 
-def write_badja(
-    root: Path, name: str, times: list[int], folder: str = "DAVIS/JPEGImages/Full-Resolution"
-) -> None:
+def write_badja(root: Path, name: str, times: list[int], folder: str = "DAVIS/JPEGImages/Full-Resolution") -> None:
     """Labels in which joint k of frame t is at y = 10 k + t, x = 20 k, joint 9 hidden and 10 nowhere."""
     labels = []
     for t in times:
@@ -202,9 +192,7 @@ def write_badja(
         joints[10] = [0, 0]
         image = f"{folder}/{name}/{t:05d}.jpg"
         seg = image.replace("JPEGImages", "Annotations").replace("jpg", "png")
-        labels.append(
-            {"image_path": image, "segmentation_path": seg, "joints": joints, "visibility": visible}
-        )
+        labels.append({"image_path": image, "segmentation_path": seg, "joints": joints, "visibility": visible})
     path = root / f"BADJA/joint_annotations/{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(labels))
@@ -223,9 +211,7 @@ def test_badja(tmp_path):
     assert clip.visible.shape == clip.valid.shape == (4, 20)
     for t, time in ((0, 2), (3, 5)):
         k = torch.tensor(badja.JOINTS)
-        expected = torch.stack(
-            [(20 * k + 0.5) * 53 / 1920 - 0.5, (10 * k + time + 0.5) * 37 / 1080 - 0.5], dim=-1
-        )
+        expected = torch.stack([(20 * k + 0.5) * 53 / 1920 - 0.5, (10 * k + time + 0.5) * 37 / 1080 - 0.5], dim=-1)
         assert torch.allclose(clip.joints[t][clip.valid[t]], expected[k != 10], atol=1e-5)
         assert [badja.JOINTS[i] for i in range(20) if not clip.valid[t, i]] == [10]
         assert [badja.JOINTS[i] for i in range(20) if not clip.visible[t, i]] == [9, 10]
@@ -240,9 +226,7 @@ def test_badja_errors(tmp_path):
     write_badja(tmp_path, "bear", [0, 5])
     with pytest.raises(FileNotFoundError, match=r'no .*bear/00003\.jpg\. See data/README\.md, row "DAVIS"'):
         badja.read(tmp_path, "bear")
-    with pytest.raises(
-        FileNotFoundError, match=r'no .*Full-Resolution/bear\. See data/README\.md, row "DAVIS"'
-    ):
+    with pytest.raises(FileNotFoundError, match=r'no .*Full-Resolution/bear\. See data/README\.md, row "DAVIS"'):
         badja.read(tmp_path, "bear", "Full-Resolution")
     path = tmp_path / "BADJA/joint_annotations/bear.json"
     path.write_text(path.read_text().replace("[50, 100], ", ""))
@@ -274,9 +258,7 @@ def test_middlebury(tmp_path):
     with pytest.raises(ValueError, match=r"flow10\.flo should be \(37, 53\) .*frame10\.png, got \(37, 50\)"):
         middlebury.read(tmp_path, "Venus")
     (tmp_path / "Middlebury/other-gt-flow/Venus/flow10.flo").write_bytes(b"PIEH" + struct.pack("<ii", 53, 37))
-    with pytest.raises(
-        ValueError, match=r"flow10\.flo announces 53 x 37 pixels, which should be 15688 bytes"
-    ):
+    with pytest.raises(ValueError, match=r"flow10\.flo announces 53 x 37 pixels, which should be 15688 bytes"):
         middlebury.read(tmp_path, "Venus")
 
 
@@ -342,29 +324,21 @@ def test_kitti(tmp_path):
     assert torch.equal(kitti.read(tmp_path, "000003").visible, known)
 
 
-def write_things(
-    root: Path, times: tuple[int, ...], suffix: str = "png", render: str = "frames_cleanpass"
-) -> None:
+def write_things(root: Path, times: tuple[int, ...], suffix: str = "png", render: str = "frames_cleanpass") -> None:
     """One sequence: everything moves 2 px to the right and 1 up; the past's files are big-endian."""
     folder = root / "FlyingThings3D"
     ones = torch.ones(1, *SIZE)
     for t in times:
         save(folder / render / f"TRAIN/A/0007/left/{t:04d}.{suffix}", picture(t))
         flows = folder / "optical_flow/TRAIN/A/0007"
-        save_pfm(
-            flows / f"into_future/left/OpticalFlowIntoFuture_{t:04d}_L.pfm", torch.cat([2 * ones, -ones])
-        )
-        save_pfm(
-            flows / f"into_past/left/OpticalFlowIntoPast_{t:04d}_L.pfm", torch.cat([-2 * ones, ones]), "1.0"
-        )
+        save_pfm(flows / f"into_future/left/OpticalFlowIntoFuture_{t:04d}_L.pfm", torch.cat([2 * ones, -ones]))
+        save_pfm(flows / f"into_past/left/OpticalFlowIntoPast_{t:04d}_L.pfm", torch.cat([-2 * ones, ones]), "1.0")
 
 
 def test_flyingthings3d(tmp_path):
     write_things(tmp_path, (6, 7, 8))
     stem = "TRAIN/A/0007"
-    names = [f"{stem}/into_future/left/{t:04d}" for t in (6, 7)] + [
-        f"{stem}/into_past/left/{t:04d}" for t in (7, 8)
-    ]
+    names = [f"{stem}/into_future/left/{t:04d}" for t in (6, 7)] + [f"{stem}/into_past/left/{t:04d}" for t in (7, 8)]
     assert flyingthings3d.names(tmp_path) == names
     pair = flyingthings3d.read(tmp_path, names[1])
     assert torch.equal(pair.frame0, tensor(picture(7)))
@@ -497,9 +471,7 @@ class Hostile:
 def test_tapvid_refuses_a_pickle_that_runs_code(tmp_path, protocol):
     clip = points() | {"video": Hostile(f"touch {tmp_path}/ran")}
     path = write_tapvid(tmp_path, "davis", {"bear": clip}, protocol)
-    with pytest.raises(
-        ValueError, match=r"tapvid_davis\.pkl .* got: (posix|nt)\.system, refused because it could run"
-    ):
+    with pytest.raises(ValueError, match=r"tapvid_davis\.pkl .* got: (posix|nt)\.system, refused because it could run"):
         tapvid.names(tmp_path)
     assert not (tmp_path / "ran").exists()
     pickle.loads(path.read_bytes())
@@ -512,9 +484,7 @@ def test_tapvid_errors(tmp_path):
     with pytest.raises(ValueError, match=r"tapvid_davis\.pkl should be a whole pickle"):
         tapvid.names(tmp_path)
     write_tapvid(tmp_path, "davis", {"bear": {"video": np.zeros(3)}})
-    with pytest.raises(
-        ValueError, match=r"tapvid_davis\.pkl should hold clips with video, points and occluded"
-    ):
+    with pytest.raises(ValueError, match=r"tapvid_davis\.pkl should hold clips with video, points and occluded"):
         tapvid.names(tmp_path)
     write_tapvid(tmp_path, "davis", {"bear": points() | {"points": np.zeros((3, 6, 2))}})
     with pytest.raises(ValueError, match=r"bear of .*\.pkl should have .* got .*\(3, 6, 2\) and \(3, 7\)"):
@@ -587,14 +557,10 @@ def test_jhmdb_errors(tmp_path):
         jhmdb.read(tmp_path, "catch/short")
     path = tmp_path / "JHMDB/joint_positions/catch/short/joint_positions.mat"
     scipy.io.savemat(path, {"pos_img": np.zeros((2, 13, 4))})
-    with pytest.raises(
-        ValueError, match=r"joint_positions\.mat should hold pos_img \(2, 15, T\), got \(2, 13, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"joint_positions\.mat should hold pos_img \(2, 15, T\), got \(2, 13, 4\)"):
         jhmdb.read(tmp_path, "catch/short")
     scipy.io.savemat(path, {"pos_world": np.zeros((2, 15, 4))})
-    with pytest.raises(
-        ValueError, match=r"joint_positions\.mat should hold the array pos_img, got 'pos_img'"
-    ):
+    with pytest.raises(ValueError, match=r"joint_positions\.mat should hold the array pos_img, got 'pos_img'"):
         jhmdb.read(tmp_path, "catch/short")
     for content in (b"", b"MATLAB", path.read_bytes()[:150]):
         path.write_bytes(content)

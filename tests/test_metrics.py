@@ -59,9 +59,7 @@ def test_tapvid_threshold_is_strict():
     xy, seen, queries = tracks()
     for distance in metrics.THRESHOLDS:
         scores = metrics.tapvid_metrics(xy + [distance, 0], seen, xy, seen, queries)
-        assert [scores[f"delta_{t}"] for t in metrics.THRESHOLDS] == [
-            t > distance for t in metrics.THRESHOLDS
-        ]
+        assert [scores[f"delta_{t}"] for t in metrics.THRESHOLDS] == [t > distance for t in metrics.THRESHOLDS]
     assert metrics.tapvid_metrics(xy + [3, 4], seen, xy, seen, queries)["delta_avg"] == 0.4
 
 
@@ -225,9 +223,7 @@ def test_jaccard():
         (square(0, 0), square(20, 20)),
     ]
     assert metrics.jaccard(*(np.stack(m) for m in zip(*pairs))).tolist() == [1, 0, 1, 0]
-    with pytest.raises(
-        ValueError, match=r"jaccard: true_mask should be \(37, 53\) like mask, got \(37, 50\)"
-    ):
+    with pytest.raises(ValueError, match=r"jaccard: true_mask should be \(37, 53\) like mask, got \(37, 50\)"):
         door(metrics.jaccard)(empty, empty[:, :50])
 
 
@@ -251,9 +247,7 @@ def test_boundary_f_degenerate():
     assert metrics.boundary_f(square(5, 5), empty) == 0
     assert metrics.boundary_f(empty, square(5, 5)) == 0
     assert metrics.boundary_f(square(2, 2, 4), square(25, 40, 4)) == 0
-    with pytest.raises(
-        ValueError, match=r"boundary_f: true_mask should be \(37, 53\) like mask, got \(36, 53\)"
-    ):
+    with pytest.raises(ValueError, match=r"boundary_f: true_mask should be \(37, 53\) like mask, got \(36, 53\)"):
         door(metrics.boundary_f)(empty, empty[1:])
 
 
@@ -266,9 +260,7 @@ def test_j_and_f_drops_the_first_and_the_last_frame():
     truth = masks_of(10, 10, 10, 10)
     answer = truth.copy()
     answer[[0, -1]] = 0
-    same(
-        metrics.j_and_f(answer, truth), {"j_and_f": 1, "jaccard_recall": 1, "num_objects": 2, "num_frames": 2}
-    )
+    same(metrics.j_and_f(answer, truth), {"j_and_f": 1, "jaccard_recall": 1, "num_objects": 2, "num_frames": 2})
 
 
 def test_j_and_f_by_hand():
@@ -298,9 +290,7 @@ def test_j_and_f_degenerate():
         same(scores, dict.fromkeys(names, NAN) | {"num_frames": 0, "num_objects": 2})
     empty = np.zeros((5, 37, 53), np.int64)
     same(metrics.j_and_f(empty, empty), dict.fromkeys(names, NAN) | {"num_objects": 0, "num_frames": 3})
-    same(
-        metrics.j_and_f(masks_of(10, 10, 10) * 0, masks_of(10, 0, 0)), {"jaccard": 1 / 2, "jaccard_decay": 0}
-    )
+    same(metrics.j_and_f(masks_of(10, 10, 10) * 0, masks_of(10, 0, 0)), {"jaccard": 1 / 2, "jaccard_decay": 0})
 
 
 def test_j_and_f_errors():
@@ -327,9 +317,7 @@ def test_flow_metrics_by_hand():
     flow = truth + np.array([[[0.5, 1, 5, 3, 3.5, 9]], [[0] * 6]])
     scores = metrics.flow_metrics(flow, truth, np.array([[True] * 5 + [False]]))
     same(scores, {"epe": 13 / 5, "px1": 1 / 5, "fl_all": 1 / 5, "count": 5})
-    diagonal = metrics.flow_metrics(
-        torch.tensor([3.0, 4.0]).reshape(2, 1, 1), torch.zeros(2, 1, 1), np.array([[True]])
-    )
+    diagonal = metrics.flow_metrics(torch.tensor([3.0, 4.0]).reshape(2, 1, 1), torch.zeros(2, 1, 1), np.array([[True]]))
     same(diagonal, {"epe": 5, "px1": 0, "fl_all": 1})
 
 
@@ -357,9 +345,7 @@ def test_paired_difference_is_repeatable_and_covers():
     other = metrics.paired_difference(a, b, generator=torch.Generator().manual_seed(1))
     assert (other["low"], other["high"]) != (scores["low"], scores["high"])
     for bound, sign in (("low", -1), ("high", 1)):
-        assert scores[bound] == pytest.approx(
-            scores["mean"] + sign * 1.96 * scores["standard_error"], abs=0.03
-        )
+        assert scores[bound] == pytest.approx(scores["mean"] + sign * 1.96 * scores["standard_error"], abs=0.03)
 
 
 def test_paired_difference_degenerate():

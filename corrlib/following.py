@@ -76,8 +76,8 @@ def read_out(
     return matching.soft_argmax(values[0] / config.temperature, cells[0])
 
 
-def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConfig) -> tuple[Tile, Float[Tensor, "n"]]:
-    """Finds the queries of a tile in the next frame; returns the new state and the confidence."""
+def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConfig) -> tuple[Tensor, ...]:
+    """Finds the queries of a tile in the next frame; returns the fields of the new state, then the confidence."""
     coarse_lattice, fine_lattice = lattices
     mix = 1 / (1 + config.recent)
     # Coarse: the whole map.
@@ -117,7 +117,7 @@ def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConf
         recent_coarse=torch.where(keep, now_coarse, tile.recent_coarse),
         recent_fine=torch.where(keep, now_fine, tile.recent_fine),
     )
-    return state, confidence
+    return *state, confidence
 
 
 def evidence(

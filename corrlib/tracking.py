@@ -76,11 +76,12 @@ class OnlineTracker:
         features = self.model(coords.resize_frames(frames.to_float(frame)[None].to(device), work_hw))
         state, confidence = self.state, torch.ones(0, device=device)
         if state is not None and len(state.position):
-            state, confidence = in_tiles(lambda tile: advance(features, self.lattices, tile, self.config), state)
+            found = in_tiles(lambda *tile: advance(features, self.lattices, Tile(*tile), self.config), *state)
+            state, confidence = Tile(*found[:-1]), found[-1]
         if new_points is not None:
             xy = coords.resize_points(new_points.to(device), size_hw, work_hw)
-            fresh = start(features, self.lattices, xy, self.config)
-            state = Tile(*(torch.cat(pair) for pair in zip(state, fresh))) if state is not None else fresh
+            fresh = in_tiles(lambda points: start(features, self.lattices, points, self.config), xy)
+            state = Tile(*(torch.cat(pair) for pair in zip(state, fresh)) if state is not None else fresh)
             confidence = torch.cat([confidence, torch.ones(len(xy), device=device)])
         self.size_hw, self.state = size_hw, state
         position = state.position if state is not None else torch.zeros(0, 2, device=device)
@@ -102,13 +103,12 @@ class OnlineTracker:
             self.state = Tile(*(values[keep.to(values.device)] for values in self.state))
 
 
-def in_tiles(work: Callable[[Tile], tuple[Tile, Tensor]], state: Tile) -> tuple[Tile, Tensor]:
-    """Works on queries TILE at a time, the last tile filled up."""
-    count = len(state.position)
+def in_tiles(work: Callable[..., Sequence[Tensor]], *given: Tensor) -> list[Tensor]:
+    """Works on the rows of some tensors, TILE at a time, the last tile filled up with copies of the last row."""
+    count = len(given[0])
     padded = torch.arange(-(-count // TILE) * TILE).clamp(max=count - 1)
-    done = [work(Tile(*(values[part] for values in state))) for part in padded.split(TILE)]
-    tiles, confidence = zip(*done)
-    return Tile(*(torch.cat(values)[:count] for values in zip(*tiles))), torch.cat(confidence)[:count]
+    done = [work(*(values[part] for values in given)) for part in padded.split(TILE)]
+    return [torch.cat(parts)[:count] for parts in zip(*done)]
 
 
 def check_points(name: str, xy: Tensor, size_hw: tuple[int, int]) -> None:

@@ -1,9 +1,9 @@
 """Pixel-wise video correspondence: which pixel is this pixel?
 
-    import corrlib
-    model = corrlib.load_pretrained()
-    video = corrlib.read_video("clip.mp4")
-    tracks, visible, confidence = corrlib.track_points(model, video, [[0, 120.5, 64.0]])
+import corrlib
+model = corrlib.load_pretrained()
+video = corrlib.read_video("clip.mp4")
+tracks, visible, confidence = corrlib.track_points(model, video, [[0, 120.5, 64.0]])
 """
 
 from .checkpoints import load_pretrained as load_pretrained

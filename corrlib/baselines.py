@@ -102,9 +102,7 @@ def track_farneback(video: frames.Source, query_points: Points) -> PointTracks:
     Source: Farnebäck, SCIA 2003, as OpenCV has it.
     """
     settings = {"pyr_scale": 0.5, "levels": 5, "winsize": 15, "iterations": 3, "poly_n": 7, "poly_sigma": 1.5}
-    return _track_dense(
-        video, query_points, lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, **settings, flags=0)
-    )
+    return _track_dense(video, query_points, lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, **settings, flags=0))
 
 
 def _track_dense(
@@ -162,9 +160,7 @@ def _check_queries(query_points: Points, num_frames: int, size_hw: tuple[int, in
     """Query points as float32, refused where they are not points of the clip."""
     queries = torch.as_tensor(query_points, dtype=torch.float32)
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
-        raise ValueError(
-            f"query_points should be (N, 3) as (t, x, y), N at least 1, got {tuple(queries.shape)}."
-        )
+        raise ValueError(f"query_points should be (N, 3) as (t, x, y), N at least 1, got {tuple(queries.shape)}.")
     t, xy = queries[:, 0], queries[:, 1:]
     good = (t == t.round()) & (t >= 0) & (t < num_frames) & coords.inside(xy, size_hw)  # NaN is nowhere
     if not good.all():

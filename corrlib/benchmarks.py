@@ -12,14 +12,16 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from jaxtyping import Int
 from torch import Tensor
 
 from . import coords, synthetic, textures
-from .datasets import badja, davis, middlebury
-from .samples import TrackClip
+from .datasets import badja, davis, flyingchairs, jhmdb, kitti, middlebury, sintel, tapvid
+from .samples import FlowPair, PoseClip, TrackClip
 
-BENCHMARKS = ("procedural", "badja", "davis2016", "middlebury")
+FLOW = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchairs": flyingchairs}
+POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_stacking": "rgb_stacking"}
+POSE = {"badja": badja, "jhmdb": jhmdb}
+BENCHMARKS = ("procedural", *POINTS, *POSE, "davis2016", *FLOW)
 VAL_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 32, (0.7, 20.0)
 
 
@@ -27,12 +29,13 @@ VAL_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 32, (0.7, 20.0)
 class Task:
     """One clip to be tracked; `read` makes it, so that a benchmark is never in memory as a whole.
 
-    `masks` are given where the truth is an object's region: a point is right while it stays there.
+    `read` also returns what else is known: `masks` (T, H, W), where the truth is an object's region
+    and a point is right while it stays there; `scale` (T,), the length PCK is measured by.
     """
 
     benchmark: str
     name: str
-    read: Callable[[], tuple[TrackClip, Int[Tensor, "T H W"] | None]]
+    read: Callable[[], tuple[TrackClip, dict[str, Tensor]]]
 
 
 def procedural_val(
@@ -43,34 +46,44 @@ def procedural_val(
     Textures and seeds are never trained on. With fewer clips the ladder has fewer rungs.
     """
 
-    def read(index: int) -> tuple[TrackClip, None]:
+    def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
         low, high = VAL_SPEED
         speed = low * (high / low) ** ((index + 0.5) / num_clips)
         bank = textures.bank("val", 96, synthetic.TEXTURE_SIZE, VAL_SEED)
         made = synthetic.scene(VAL_SEED + index, (size, size), bank, (speed, speed))
-        return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), None
+        return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
 
     return [Task("procedural", f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
 
 
-def badja_tasks(root: str | Path) -> list[Task]:
-    """BADJA: joints of animals, asked in the first labelled frame, those visible there."""
+def tapvid_tasks(benchmark: str, root: str | Path, query_mode: str = "first") -> list[Task]:
+    """TAP-Vid: the official clips, at the size they have in the official files."""
 
-    def read(name: str) -> tuple[TrackClip, None]:
-        clip = badja.read(root, name)
-        first = int(clip.valid.any(dim=1).nonzero()[0])
-        joints = (clip.visible & clip.valid)[first]
+    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
+        return tapvid.read(root, name, POINTS[benchmark], query_mode), {}
+
+    return [Task(benchmark, name, functools.partial(read, name)) for name in tapvid.names(root, POINTS[benchmark])]
+
+
+def pose_tasks(benchmark: str, root: str | Path) -> list[Task]:
+    """Joints of animals or people, asked in the first labelled frame, those visible there."""
+
+    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
+        clip: PoseClip = POSE[benchmark].read(root, name)
+        known = clip.visible & clip.valid
+        first = int(known.any(dim=1).nonzero()[0])
+        joints = known[first]
         queries = torch.cat([torch.full((int(joints.sum()), 1), float(first)), clip.joints[first, joints]], dim=1)
-        valid = (clip.visible & clip.valid)[:, joints]
-        return TrackClip(clip.video, queries, clip.joints[:, joints], clip.visible[:, joints], valid, name), None
+        tracks = TrackClip(clip.video, queries, clip.joints[:, joints], clip.visible[:, joints], known[:, joints], name)
+        return tracks, {"scale": clip.scale}
 
-    return [Task("badja", name, functools.partial(read, name)) for name in badja.names(root)]
+    return [Task(benchmark, name, functools.partial(read, name)) for name in POSE[benchmark].names(root)]
 
 
 def davis_tasks(root: str | Path, split: str, spacing: int = 12) -> list[Task]:
     """DAVIS-2016: a grid of points on the object of the first frame, which should stay on it."""
 
-    def read(name: str) -> tuple[TrackClip, Int[Tensor, "T H W"]]:
+    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
         clip = davis.read(root, name, year=2016)
         H, W = clip.masks.shape[1:]
         grid = rearrange(coords.grid((H, W))[spacing // 2 :: spacing, spacing // 2 :: spacing], "h w c -> (h w) c")
@@ -78,16 +91,17 @@ def davis_tasks(root: str | Path, split: str, spacing: int = 12) -> list[Task]:
         queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
         T, N = len(clip.video), len(grid)
         unknown = torch.zeros(T, N, dtype=torch.bool)
-        return TrackClip(clip.video, queries, grid.expand(T, N, 2).clone(), unknown, unknown, name), clip.masks
+        tracks = TrackClip(clip.video, queries, grid.expand(T, N, 2).clone(), unknown, unknown, name)
+        return tracks, {"masks": clip.masks.to(torch.int16)}
 
     return [Task("davis2016", name, functools.partial(read, name)) for name in davis.names(root, split, year=2016)]
 
 
-def middlebury_tasks(root: str | Path, spacing: int = 4) -> list[Task]:
-    """Middlebury: pairs of frames, asked on a grid of the pixels whose flow is known."""
+def flow_tasks(benchmark: str, root: str | Path, spacing: int = 4) -> list[Task]:
+    """Pairs of frames with true flow, asked on a grid of the pixels whose flow is known."""
 
-    def read(name: str) -> tuple[TrackClip, None]:
-        pair = middlebury.read(root, name)
+    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
+        pair: FlowPair = FLOW[benchmark].read(root, name)
         grid = rearrange(coords.grid(tuple(pair.valid.shape))[::spacing, ::spacing], "h w c -> (h w) c")
         x, y = grid.long().unbind(-1)
         grid, x, y = (v[pair.valid[y, x]] for v in (grid, x, y))
@@ -95,12 +109,14 @@ def middlebury_tasks(root: str | Path, spacing: int = 4) -> list[Task]:
         video = (torch.stack([pair.frame0, pair.frame1]) * 255).round().to(torch.uint8)
         queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
         known = torch.ones(2, len(grid), dtype=torch.bool)
-        return TrackClip(video, queries, tracks, known, known, name), None
+        return TrackClip(video, queries, tracks, known, known, name), {}
 
-    return [Task("middlebury", name, functools.partial(read, name)) for name in middlebury.names(root)]
+    return [Task(benchmark, name, functools.partial(read, name)) for name in FLOW[benchmark].names(root)]
 
 
-def tasks(benchmark: str, root: str | Path, split: str = "val", max_clips: int = 0) -> list[Task]:
+def tasks(
+    benchmark: str, root: str | Path, split: str = "val", max_clips: int = 0, query_mode: str = "first"
+) -> list[Task]:
     """The clips of a benchmark, by its name.
 
     Args:
@@ -108,6 +124,7 @@ def tasks(benchmark: str, root: str | Path, split: str = "val", max_clips: int =
         root: the folder of the data sets; the procedural benchmark needs none.
         split: of DAVIS.
         max_clips: at most so many; 0 takes all. Fewer procedural clips spread over all speeds.
+        query_mode: of TAP-Vid, "first" or "strided".
 
     Raises:
         ValueError: there is no such benchmark, or no such split.
@@ -117,17 +134,23 @@ def tasks(benchmark: str, root: str | Path, split: str = "val", max_clips: int =
         raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
     if benchmark == "procedural":
         return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
-    if benchmark == "badja":
-        found = badja_tasks(root)
-    elif benchmark == "davis2016":
-        found = davis_tasks(root, split)
+    if benchmark in POINTS:
+        found = tapvid_tasks(benchmark, root, query_mode)
+    elif benchmark in POSE:
+        found = pose_tasks(benchmark, root)
+    elif benchmark in FLOW:
+        found = flow_tasks(benchmark, root)
     else:
-        found = middlebury_tasks(root)
+        found = davis_tasks(root, split)
     return found[: max_clips or None]
 
 
 def available(
-    benchmarks: Iterable[str], root: str | Path, split: str = "val", max_clips: int = 0
+    benchmarks: Iterable[str],
+    root: str | Path,
+    split: str = "val",
+    max_clips: int = 0,
+    query_mode: str = "first",
 ) -> tuple[dict[str, list[Task]], dict[str, str]]:
     """The clips of each benchmark whose data is there, and of the others what was looked for.
 
@@ -138,7 +161,7 @@ def available(
     found, missing = {}, {}
     for name in benchmarks:
         try:
-            found[name] = tasks(name, root, split, max_clips)
+            found[name] = tasks(name, root, split, max_clips, query_mode)
         except FileNotFoundError as error:
             missing[name] = str(error)
     if missing and not found:

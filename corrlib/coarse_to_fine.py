@@ -139,7 +139,10 @@ def match_field(
 
 
 def read_out(
-    query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], cells: Float[Tensor, "B N 2"], radius: int,
+    query: Float[Tensor, "B N C"],
+    key: Float[Tensor, "B C h w"],
+    cells: Float[Tensor, "B N 2"],
+    radius: int,
     temperature: float,
 ) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
     """Positions below the size of a cell, by a soft-argmax around given cells, and the correlations at these.

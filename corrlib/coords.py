@@ -95,9 +95,7 @@ def sample(
         normalised = normalised + torch.tensor([1.0, 0.0], dtype=xy.dtype, device=xy.device)
     if H == 1:
         normalised = normalised + torch.tensor([0.0, 1.0], dtype=xy.dtype, device=xy.device)
-    out = F.grid_sample(
-        values, normalised.to(values.dtype), mode="bilinear", padding_mode=padding, align_corners=True
-    )
+    out = F.grid_sample(values, normalised.to(values.dtype), mode="bilinear", padding_mode=padding, align_corners=True)
     return out.reshape(B, values.shape[1], *shape), inside(xy, (H, W))
 
 

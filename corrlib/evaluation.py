@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import baselines, coords, metrics, tracking
+from . import baselines, benchmarks, coords, metrics, tracking
 from .benchmarks import Task
 from .samples import PointTracks, TrackClip
 
@@ -35,10 +35,14 @@ def methods(only: Iterable[str] = (), **encoders: nn.Module) -> dict[str, Tracke
     sift = functools.partial(
         tracking.track_points, baselines.SiftEncoder().eval(), config=tracking.TrackerConfig(temperature=0.03)
     )
+    patches = functools.partial(tracking.track_points, baselines.RawPatchEncoder().eval())
     found |= {
         "dis_medium": baselines.track_dis,
+        "dis_fast": functools.partial(baselines.track_dis, preset="fast"),
         "sift": sift,
+        "patches": patches,
         "lk": baselines.track_lk,
+        "farneback": baselines.track_farneback,
         "static": baselines.track_static,
     }
     for name in only:
@@ -80,7 +84,7 @@ def predict(
         wanted = {name: where / f"{task.name}.{name}.npz" for name in [*trackers, "truth"]}
         if all(path.exists() for path in wanted.values()):
             continue
-        clip, masks = task.read()
+        clip, known = task.read()
         for name, tracker in trackers.items():
             if wanted[name].exists():
                 continue
@@ -90,8 +94,7 @@ def predict(
             _save(wanted[name], query_points=clip.query_points, **found._asdict())
         truth = {"tracks": clip.tracks, "visible": clip.visible, "valid": clip.valid}
         size = torch.tensor(clip.video.shape[-2:])
-        extra = {} if masks is None else {"masks": masks.to(torch.int16)}
-        _save(wanted["truth"], query_points=clip.query_points, size_hw=size, **truth, **extra)
+        _save(wanted["truth"], query_points=clip.query_points, size_hw=size, **truth, **known)
 
 
 def _save(path: Path, **tensors: Tensor) -> None:
@@ -115,8 +118,13 @@ def read_prediction(folder: str | Path, task: Task, method: str) -> PointTracks:
         return PointTracks(*(torch.from_numpy(arrays[name]) for name in PointTracks._fields))
 
 
-def score(folder: str | Path, benchmark: str) -> dict[str, dict[str, dict[str, float]]]:
+def score(folder: str | Path, benchmark: str, query_mode: str = "first") -> dict[str, dict[str, dict[str, float]]]:
     """Scores all prediction files of a benchmark: method -> clip -> metric -> value.
+
+    Args:
+        folder: where `predict` wrote, or anyone in its format.
+        benchmark: one of `benchmarks.BENCHMARKS`.
+        query_mode: of TAP-Vid, as the tasks were made.
 
     Raises:
         FileNotFoundError: there are no predictions.
@@ -132,20 +140,40 @@ def score(folder: str | Path, benchmark: str) -> dict[str, dict[str, dict[str, f
                 raise ValueError(
                     f"score: {path} should hold tracks {truth['tracks'].shape}, got {found['tracks'].shape}."
                 )
-            scores.setdefault(method, {})[clip] = SCORES[benchmark](dict(found), dict(truth))
+            scores.setdefault(method, {})[clip] = score_clip(benchmark, dict(found), dict(truth), query_mode)
     if not scores:
         raise FileNotFoundError(f"score: no predictions in {Path(folder) / benchmark}.")
     return scores
 
 
-def _score_points(found: dict, truth: dict, lines: int = 256) -> dict[str, float]:
-    """TAP-Vid's numbers; thresholds are pixels of the frame resized to `lines` lines."""
+def score_clip(benchmark: str, found: dict, truth: dict, query_mode: str = "first") -> dict[str, float]:
+    """The scores of one clip from the arrays of its two files, by the rules of its benchmark."""
+    if benchmark in benchmarks.FLOW:
+        return _score_flow(found, truth)
+    if "masks" in truth:
+        return _score_regions(found, truth)
+    scores = _score_points(found, truth, query_mode)
+    return scores | (_score_joints(found, truth) if "scale" in truth else {})
+
+
+def _score_points(found: dict, truth: dict, query_mode: str = "first") -> dict[str, float]:
+    """TAP-Vid's numbers; thresholds are pixels of the frame resized to 256 lines."""
     H, W = (float(n) for n in truth["size_hw"])
-    target = (float(lines), W * lines / H)
-    arrays = [coords.resize_points(torch.from_numpy(a["tracks"]).double(), (H, W), target) for a in (found, truth)]
-    return metrics.tapvid_metrics(
-        arrays[0], found["visible"], arrays[1], truth["visible"], truth["query_points"], valid=truth["valid"]
+    target = (256.0, W * 256 / H)
+    mine, true = (coords.resize_points(torch.from_numpy(a["tracks"]).double(), (H, W), target) for a in (found, truth))
+    queries, known = truth["query_points"], {"query_mode": query_mode, "valid": truth["valid"]}
+    return metrics.tapvid_metrics(mine, found["visible"], true, truth["visible"], queries, **known)
+
+
+def _score_joints(found: dict, truth: dict) -> dict[str, float]:
+    """PCK of the joints asked, strict: labelled, visible, not in the frame of the query."""
+    asked = int(truth["query_points"][:, 0].min())
+    mine, true, visible, valid, scale = (
+        a[asked:] for a in (found["tracks"], truth["tracks"], truth["visible"], truth["valid"], truth["scale"])
     )
+    counted, alphas = metrics.counted_joints(visible, valid, "strict"), (0.1, 0.2, 0.3, 0.4, 0.5)
+    pck = [metrics.pck(mine, true, counted, scale, alpha)["pck"] for alpha in alphas]
+    return {f"pck_{round(10 * alpha)}": value for alpha, value in zip(alphas, pck)}
 
 
 def _score_regions(found: dict, truth: dict) -> dict[str, float]:
@@ -162,19 +190,15 @@ def _score_regions(found: dict, truth: dict) -> dict[str, float]:
 
 
 def _score_flow(found: dict, truth: dict) -> dict[str, float]:
-    """Mean end-point error of the second frame, in its own pixels."""
-    error = np.linalg.norm(found["tracks"][1] - truth["tracks"][1], axis=-1)
-    return {"epe": float(error.mean()), "count": error.size}
+    """Flow in the second frame's own pixels."""
+    mine, true = (torch.from_numpy(a["tracks"][1] - truth["tracks"][0]).T[:, None] for a in (found, truth))
+    return metrics.flow_metrics(mine, true, torch.ones(mine.shape[1:], dtype=torch.bool))
 
 
-SCORES = {
-    "procedural": _score_points,
-    "badja": _score_points,
-    "davis2016": _score_regions,
-    "middlebury": _score_flow,
-}
-MAIN = {"procedural": "delta_avg", "badja": "delta_avg", "davis2016": "points_in_mask", "middlebury": "epe"}
+MAIN = dict.fromkeys(benchmarks.BENCHMARKS, "delta_avg") | dict.fromkeys(benchmarks.FLOW, "epe")
+MAIN["davis2016"] = "points_in_mask"
 SHOWN = ("delta_1", "delta_2", "delta_4", "delta_8", "delta_16", "delta_avg", "average_jaccard", "occlusion_accuracy")
+SHOWN += ("pck_1", "pck_2", "pck_3", "pck_4", "pck_5", "points_in_mask", "epe", "px1", "fl_all")
 
 
 def summarise(
@@ -195,7 +219,7 @@ def summarise(
 
     main = MAIN[benchmark]
     for method, clips in scores.items():
-        for metric in (m for m in (*SHOWN, "points_in_mask", "epe") if m in next(iter(clips.values()))):
+        for metric in (m for m in SHOWN if m in next(iter(clips.values()))):
             values = np.array([clip[metric] for clip in clips.values()])
             known = values[~np.isnan(values)]
             add(method, metric, float(known.mean()) if len(known) else math.nan, len(known))

@@ -150,9 +150,7 @@ def _read_kitti_png(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return (np.stack([red, green]) - 2**15) / 64, blue > 0
 
 
-def write_flo(
-    path: str | os.PathLike, flow: Float[Tensor, "2 H W"], valid: Bool[Tensor, "H W"] | None = None
-) -> None:
+def write_flo(path: str | os.PathLike, flow: Float[Tensor, "2 H W"], valid: Bool[Tensor, "H W"] | None = None) -> None:
     """A .flo file; where `valid` is False, the value that the format reads as unknown.
 
     Raises:

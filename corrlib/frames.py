@@ -139,9 +139,7 @@ def open_video(source: Source) -> Video:
         source = torch.from_numpy(np.ascontiguousarray(source))
     if isinstance(source, Tensor):
         if source.ndim != 4 or source.shape[1] != 3 or 0 in source.shape:
-            raise ValueError(
-                f"open_video: frames should be (T, 3, H, W), none of them 0, got {tuple(source.shape)}."
-            )
+            raise ValueError(f"open_video: frames should be (T, 3, H, W), none of them 0, got {tuple(source.shape)}.")
         _check_range("open_video", source)
         return Video(tuple(source.shape[2:]), len(source), DEFAULT_FPS, source)
     path = Path(source)
@@ -149,8 +147,7 @@ def open_video(source: Source) -> Video:
         images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not images:
             raise FileNotFoundError(
-                f"open_video: no images in the folder {path}; expected files ending in "
-                f"{', '.join(IMAGE_SUFFIXES)}."
+                f"open_video: no images in the folder {path}; expected files ending in {', '.join(IMAGE_SUFFIXES)}."
             )
         return Video(tuple(read_frame(images[0]).shape[1:]), len(images), DEFAULT_FPS, images)
     if not path.is_file():

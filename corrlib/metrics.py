@@ -259,9 +259,7 @@ def j_and_f(masks: Integer[Array, "T H W"], true_masks: Integer[Array, "T H W"])
     return scores | {"num_objects": num_objects, "num_frames": len(frames)}
 
 
-def flow_metrics(
-    flow: Num[Array, "2 H W"], true_flow: Num[Array, "2 H W"], valid: Bool[Array, "H W"]
-) -> Scores:
+def flow_metrics(flow: Num[Array, "2 H W"], true_flow: Num[Array, "2 H W"], valid: Bool[Array, "H W"]) -> Scores:
     """Errors of a flow where the truth is known, NaN if it is nowhere.
 
     epe is the mean end-point error in pixels, px1 the share of errors under 1 px, fl_all the

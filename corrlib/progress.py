@@ -63,9 +63,7 @@ class Progress:
         clock = f"{_clock(seconds)} elapsed"
         if 0 < self._done < self._total:
             clock += f", about {_clock(seconds / share - seconds)} left"
-        return "  ".join(
-            filter(None, [self._title, f"{self._done}/{self._total}", f"{share:.0%}", clock, self._note])
-        )
+        return "  ".join(filter(None, [self._title, f"{self._done}/{self._total}", f"{share:.0%}", clock, self._note]))
 
     def _draw(self, final: bool) -> None:
         """Show the line where there is someone to see it."""

@@ -18,6 +18,7 @@ from .samples import PointTracks
 
 TILE = 64  # queries worked on at once, always so many: matrix kernels depend on shape
 
+
 class Answer(NamedTuple):
     """Where the points of an `OnlineTracker` are in the frame just seen."""
 

@@ -95,3 +95,30 @@ def test_points_in_their_mask():
     tracks = np.array([[[6.0, 6.0], [7.0, 7.0]], [[6.4, 9.4], [9.6, 7.0]], [[6.0, 6.0], [7.0, 7.0]]])
     scored = evaluation._score_regions({"tracks": tracks}, {"masks": masks})
     assert scored == {"points_in_mask": 0.5, "count": 2}
+
+
+def test_joints_are_scored_after_the_frame_they_are_asked_in():
+    """Two joints asked in frame 1; one is 3 px off afterwards, of a person 10 px long."""
+    true = np.zeros((4, 2, 2))
+    found = true.copy()
+    found[2:, 0, 0] = 3.0
+    seen = np.array([[False, False], [True, True], [True, True], [True, False]])
+    truth = {"tracks": true, "visible": seen, "valid": seen, "scale": np.full(4, 10.0)}
+    truth |= {"query_points": np.array([[1.0, 0, 0], [1.0, 0, 0]]), "size_hw": np.array([256, 256])}
+    scored = evaluation.score_clip("badja", {"tracks": found, "visible": seen}, truth)
+    assert scored["pck_2"] == pytest.approx(1 / 3) and scored["pck_4"] == 1
+    assert scored["delta_2"] == pytest.approx(1 / 3) and scored["delta_4"] == 1
+
+
+def test_flow_is_scored_by_its_end_points():
+    true = np.array([[[5.0, 5.0], [8.0, 8.0]], [[9.0, 5.0], [8.0, 8.0]]])
+    found = true.copy()
+    found[1, 0, 1] += 4.0
+    scored = evaluation.score_clip("kitti", {"tracks": found}, {"tracks": true})
+    assert scored["epe"] == 2 and scored["px1"] == scored["fl_all"] == 0.5
+
+
+def test_every_baseline_is_a_method_and_others_are_refused():
+    assert set(evaluation.methods()) >= {"dis_medium", "dis_fast", "sift", "patches", "lk", "farneback", "static"}
+    with pytest.raises(ValueError, match="unknown method 'raft'"):
+        evaluation.methods(["raft"])

@@ -74,6 +74,5 @@ def _same_size(path: Path, found: Tensor, expected: Tensor, like: Path | str) ->
     """Height and width of two maps agree."""
     if found.shape[-2:] != expected.shape[-2:]:
         raise ValueError(
-            f"read: {path} should be {tuple(expected.shape[-2:])} (H, W) like {like}, "
-            f"got {tuple(found.shape[-2:])}."
+            f"read: {path} should be {tuple(expected.shape[-2:])} (H, W) like {like}, got {tuple(found.shape[-2:])}."
         )

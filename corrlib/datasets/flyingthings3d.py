@@ -15,9 +15,7 @@ ROW = "FlyingThings3D"
 DIRECTIONS = {"into_future": 1, "into_past": -1}  # which frame the flow ends in, from its own
 
 
-def names(
-    root: str | Path, split: str = "TRAIN", render: str = "frames_cleanpass", camera: str = "left"
-) -> list[str]:
+def names(root: str | Path, split: str = "TRAIN", render: str = "frames_cleanpass", camera: str = "left") -> list[str]:
     """Pairs "<split>/A/0000/into_future/left/0006" that have a flow and both frames; both directions."""
     folder = existing(Path(root) / "FlyingThings3D", ROW)
     existing(folder / render / split, ROW)

@@ -63,8 +63,7 @@ def read(root: str | Path, name: str) -> PoseClip:
     paths = images(Path(root) / "JHMDB/Rename_Images" / name, ROW)
     if len(paths) < len(joints):
         raise ValueError(
-            f"read JHMDB: {paths[0].parent} should have {len(joints)} frames like its joints, "
-            f"got {len(paths)}."
+            f"read JHMDB: {paths[0].parent} should have {len(joints)} frames like its joints, got {len(paths)}."
         )
     video = read_frames(paths[: len(joints)])
     valid = torch.ones(joints.shape[:2], dtype=torch.bool)

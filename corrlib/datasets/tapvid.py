@@ -139,9 +139,7 @@ def _clips(path: Path, changed: int) -> dict[str, dict]:
     if isinstance(clips, list):
         clips = {f"{i:04d}": clip for i, clip in enumerate(clips)}
     wanted = {"video", "points", "occluded"}
-    if not isinstance(clips, dict) or not all(
-        isinstance(c, dict) and wanted <= set(c) for c in clips.values()
-    ):
+    if not isinstance(clips, dict) or not all(isinstance(c, dict) and wanted <= set(c) for c in clips.values()):
         raise ValueError(f"read TAP-Vid: {path} should hold clips with video, points and occluded.")
     return clips
 
@@ -164,7 +162,5 @@ def _decode(image: bytes, path: Path) -> np.ndarray:
     """An encoded image as (H, W, 3) RGB."""
     bgr = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR) if image else None
     if bgr is None:
-        raise ValueError(
-            f"read TAP-Vid: {path} should hold JPEG frames, got {len(image)} bytes of something else."
-        )
+        raise ValueError(f"read TAP-Vid: {path} should hold JPEG frames, got {len(image)} bytes of something else.")
     return bgr[..., ::-1]

@@ -46,8 +46,7 @@ def read_pair(root: str | Path, name: str, first: int = 0, gap: int = 1, split: 
     paths = images(_folder(root, split) / "JPEGImages" / name, ROW)
     if not (0 <= first < len(paths) and 0 <= first + gap < len(paths)):
         raise ValueError(
-            f"read YouTube-VOS: frames {first} and {first + gap} should be in 0 to {len(paths) - 1} "
-            f"of {name}."
+            f"read YouTube-VOS: frames {first} and {first + gap} should be in 0 to {len(paths) - 1} of {name}."
         )
     frame0, frame1 = frames.to_float(read_frames([paths[first], paths[first + gap]]))
     return FramePair(frame0, frame1, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import torch
 
-from . import checkpoints, report, runs, training
+from . import benchmarks, calibration, checkpoints, report, runs, training
 from .encoder import PixelEncoder
 
 
@@ -40,12 +40,25 @@ def train(out: str, settings: tuple[str, ...], state: str, workers: int, minutes
         training.train(encoder, config, state_path=state, workers=workers, seconds=minutes * 60, report=show)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
     origin = {
         "command": "python -m corrlib " + " ".join(sys.argv[1:]),
         "training": json.dumps(dataclasses.asdict(config)),
         "torch": torch.__version__,
     }
     click.echo(checkpoints.save(out, encoder, origin))
+
+
+@main.command(epilog="Example: python -m corrlib calibrate results/mine.safetensors")
+@click.argument("path", type=click.Path(dir_okay=False))
+def calibrate(path: str) -> None:
+    """Fit how sure the tracker may be with the encoder in PATH, and write it into the file."""
+    try:
+        encoder, header = checkpoints.load(path), checkpoints.read_header(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
+    click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
 
 
 @main.command("run-notebook", epilog="Example: python -m corrlib run-notebook 00_quickstart -p VIDEO clip.mp4")

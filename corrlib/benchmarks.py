@@ -22,7 +22,7 @@ FLOW = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchair
 POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_stacking": "rgb_stacking"}
 POSE = {"badja": badja, "jhmdb": jhmdb}
 BENCHMARKS = ("procedural", *POINTS, *POSE, "davis2016", *FLOW)
-VAL_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 32, (0.7, 20.0)
+VAL_SEED, CALIB_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 8_000_000, 32, (0.7, 20.0)
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,27 @@ def procedural_val(
 
     Textures and seeds are never trained on. With fewer clips the ladder has fewer rungs.
     """
+    return _procedural("procedural", "val", VAL_SEED, num_clips, num_frames, size, num_points)
+
+
+def procedural_calib(num_clips: int = 16, num_frames: int = 24, size: int = 256, num_points: int = 64) -> list[Task]:
+    """Its sibling for calibration: other seeds, and the textures of training."""
+    return _procedural("procedural_calib", "train", CALIB_SEED, num_clips, num_frames, size, num_points)
+
+
+def _procedural(
+    name: str, split: str, seed: int, num_clips: int, num_frames: int, size: int, num_points: int
+) -> list[Task]:
+    """Procedural clips, the speeds of the scenes a ladder."""
 
     def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
         low, high = VAL_SPEED
         speed = low * (high / low) ** ((index + 0.5) / num_clips)
-        bank = textures.bank("val", 96, synthetic.TEXTURE_SIZE, VAL_SEED)
-        made = synthetic.scene(VAL_SEED + index, (size, size), bank, (speed, speed))
+        bank = textures.bank(split, 96, synthetic.TEXTURE_SIZE, seed)
+        made = synthetic.scene(seed + index, (size, size), bank, (speed, speed))
         return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
 
-    return [Task("procedural", f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
+    return [Task(name, f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
 
 
 def tapvid_tasks(benchmark: str, root: str | Path, query_mode: str = "first") -> list[Task]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .encoder import PixelEncoder
+from .encoder import UNCALIBRATED, PixelEncoder
 
 FORMAT = "corrlib-encoder-1"
+OWN = ("format", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
 BUNDLED = Path(__file__).parent / "weights"
 
 
@@ -30,6 +31,7 @@ def save(path: str | os.PathLike, encoder: PixelEncoder, origin: dict[str, str])
         "format": FORMAT,
         "config": json.dumps(encoder.config),
         "lattices": json.dumps([encoder.coarse_lattice, encoder.fine_lattice]),
+        "calibration": json.dumps(encoder.calibration),
         **origin,
     }
     partial = path.with_name(path.name + ".partial")
@@ -56,6 +58,7 @@ def load(path: str | os.PathLike) -> PixelEncoder:
         raise ValueError(f"load: {path} should be of format {FORMAT}, got {header.get('format', 'none')!r}.")
     try:
         encoder = PixelEncoder(**json.loads(header["config"]))
+        encoder.calibration = tuple(float(weight) for weight in json.loads(header["calibration"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"load: the header of {path} does not describe a PixelEncoder ({error}).") from None
     lattices = json.dumps([encoder.coarse_lattice, encoder.fine_lattice])
@@ -66,6 +69,8 @@ def load(path: str | os.PathLike) -> PixelEncoder:
     if expected != found:
         odd = sorted(set(expected.items()) ^ set(found.items()))[0]
         raise ValueError(f"load: {path} does not hold this encoder's weights; first difference: {odd[0]} {odd[1]}.")
+    if len(encoder.calibration) != len(UNCALIBRATED):
+        raise ValueError(f"load: {path} should have {len(UNCALIBRATED)} weights of calibration.")
     encoder.load_state_dict(tensors)
     return encoder.eval()
 

@@ -1,7 +1,8 @@
 """The pixel encoders: frames in, unit-length features on two lattices out.
 
 An encoder is called with (B, 3, H, W) float sRGB in [0, 1] and returns `Features`; it declares
-`coarse_lattice` and `fine_lattice`, and that is all the tracker asks of it.
+`coarse_lattice` and `fine_lattice`, and `calibration`, what the tracker's evidence means for it
+(`calibration.calibrate`); that is all the tracker asks of it.
 """
 
 from typing import NamedTuple
@@ -40,6 +41,11 @@ class Residual(nn.Module):
         return torch.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
 
 
+# Weights of the tracker's evidence for an encoder that has not been calibrated: likeness to the
+# query in fine and coarse features counts for a point's being seen, an error on the way back against.
+UNCALIBRATED = (6.0, 4.0, 0.0, -2.0, 0.0, 0.0, -4.3)
+
+
 class PixelEncoder(nn.Module):
     """A small two-scale encoder for CPUs: coarse features at stride 8, fine ones at stride 2.
 
@@ -64,6 +70,7 @@ class PixelEncoder(nn.Module):
     def __init__(self, width: int = 32, fine_channels: int = 64):
         super().__init__()
         self.config = {"width": width, "fine_channels": fine_channels}
+        self.calibration: tuple[float, ...] = UNCALIBRATED
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), Residual(width, width)
         )

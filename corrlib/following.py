@@ -35,8 +35,7 @@ class TrackerConfig:
     update: float = 0.5  # confidence from which the recent template is renewed
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
-    # Logistic regression of "can be seen" on `evidence`, its last entry the constant.
-    calibration: tuple[float, ...] = (6.0, 4.0, 0.0, -0.8, 0.0, 0.0, -4.3)
+    calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
 
 class Tile(NamedTuple):
@@ -53,6 +52,7 @@ class Tile(NamedTuple):
     home_cells: Float[Tensor, "n K 2"]
     home: Float[Tensor, "n 2"]  # fine cells
     bias: Float[Tensor, "n 2"]  # of the read-out, in fine cells
+    evidence: Float[Tensor, "n 6"]  # of the last frame
 
 
 def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config: TrackerConfig) -> Tile:
@@ -65,7 +65,7 @@ def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config:
     still, spread = torch.zeros_like(xy), torch.full_like(xy[:, 0], config.spread)
     # What surrounds a point draws its read-out to one side, there where the answer is known already.
     bias = read_out(fine, features, home.round(), config) - home
-    return Tile(xy, still, spread, coarse, fine, coarse, fine, rows[0], cells[0], home, bias)
+    return Tile(xy, still, spread, coarse, fine, coarse, fine, rows[0], cells[0], home, bias, xy.new_zeros(len(xy), 6))
 
 
 def read_out(
@@ -116,6 +116,7 @@ def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConf
         spread=torch.where(seen, config.spread, (tile.spread * config.growth).clamp(max=64.0)),
         recent_coarse=torch.where(keep, now_coarse, tile.recent_coarse),
         recent_fine=torch.where(keep, now_fine, tile.recent_fine),
+        evidence=facts,
     )
     return *state, confidence
 

@@ -6,6 +6,7 @@ asked.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,8 @@ class OnlineTracker:
     """
 
     def __init__(self, model: nn.Module, config: TrackerConfig | None = None):
-        self.model, self.config = model, config or TrackerConfig()
+        config = config or TrackerConfig()
+        self.model, self.config = model, replace(config, calibration=config.calibration or model.calibration)
         self.lattices = (model.coarse_lattice, model.fine_lattice)
         self.size_hw: tuple[int, int] | None = None
         self.state: Tile | None = None

@@ -17,8 +17,10 @@ def encoder():
 
 
 def test_round_trip(tmp_path, encoder):
+    encoder.calibration = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
     path = checkpoints.save(tmp_path / "a.safetensors", encoder, {"command": "make it"})
     again = checkpoints.load(path)
+    assert again.calibration == encoder.calibration
     frame = torch.rand(1, 3, 32, 48)
     assert all(torch.equal(a, b) for a, b in zip(encoder(frame), again(frame)))
     assert not again.training
@@ -31,6 +33,7 @@ def header(encoder, **changes):
         "format": checkpoints.FORMAT,
         "config": json.dumps(encoder.config),
         "lattices": json.dumps([encoder.coarse_lattice, encoder.fine_lattice]),
+        "calibration": json.dumps(encoder.calibration),
     }
     return plain | changes
 
@@ -42,6 +45,8 @@ def header(encoder, **changes):
         ({"config": "{]"}, "does not describe a PixelEncoder"),
         ({"config": '{"depth": 3}'}, "does not describe a PixelEncoder"),
         ({"config": '{"width": -1}'}, "does not describe a PixelEncoder"),
+        ({"calibration": "[1.0]"}, "should have 7 weights of calibration"),
+        ({"calibration": "null"}, "does not describe a PixelEncoder"),
         ({"config": "[]"}, "does not describe a PixelEncoder"),
         ({"lattices": "[[4, 0.0], [2, 0.0]]"}, "should have lattices"),
         ({"config": '{"width": 8, "fine_channels": 8}'}, "does not hold this encoder's weights; first difference"),

@@ -3,7 +3,7 @@
 A tracker is called with a video and query points (N, 3) as (t, x, y), and returns
 `PointTracks`: `track_static`, `track_lk`, `track_dis`, `track_farneback`. All but the first
 carry points from frame to frame, forwards and backwards in time, at the video's own
-resolution. An encoder is called with frames and returns `Features`, to be used in the
+resolution; `propagate_masks_dis` does so with masks. An encoder is called with frames and returns `Features`, to be used in the
 model's own tracker: `SiftEncoder`, `RawPatchEncoder`. Nothing here learns.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import coords, frames
+from . import coords, frames, propagation
 from .encoder import Features
 from .samples import PointTracks
 
@@ -92,6 +92,38 @@ def track_dis(video: frames.Source, query_points: Points, preset: str = "medium"
         raise ValueError(f"track_dis: preset should be one of {', '.join(DIS_PRESETS)}, got {preset}.")
     dis = cv2.DISOpticalFlow_create(DIS_PRESETS[preset])
     return _track_dense(video, query_points, lambda a, b: dis.calc(a, b, None))
+
+
+def propagate_masks_dis(
+    video: frames.Source, first_mask: Tensor | np.ndarray, preset: str = "medium"
+) -> Int[Tensor, "T H W"]:
+    """Masks fetched from the first frame along chained flow, at the video's own resolution.
+
+    Each pixel follows the flow back, one frame at a time, and takes the label it ends at.
+
+    Args:
+        video, preset: as for `track_dis`.
+        first_mask: (H, W), as for `propagation.propagate_masks`.
+
+    Raises:
+        ValueError: an unknown preset, or a mask that `propagation.propagate_masks` refuses.
+
+    Source: Kroeger et al., ECCV 2016, as OpenCV has it.
+    """
+    if preset not in DIS_PRESETS:
+        raise ValueError(f"propagate_masks_dis: preset should be one of {', '.join(DIS_PRESETS)}, got {preset}.")
+    opened = frames.open_video(video)
+    mask = propagation.check_mask("propagate_masks_dis", first_mask, opened.size_hw)
+    dis = cv2.DISOpticalFlow_create(DIS_PRESETS[preset])
+    pixels = coords.grid(opened.size_hw)
+    home, greys, out = rearrange(pixels, "H W xy -> 1 xy H W"), _greys(opened), [mask]
+    last = torch.tensor(opened.size_hw[::-1]) - 1
+    for before, now in zip(greys, greys[1:]):
+        there = pixels + torch.from_numpy(dis.calc(now, before, None))
+        home = coords.sample(home, there[None])[0]
+        x, y = torch.minimum(rearrange(home[0], "xy H W -> H W xy").round().long().clamp(min=0), last).unbind(-1)
+        out.append(mask[y, x])
+    return torch.stack(out)
 
 
 def track_farneback(video: frames.Source, query_points: Points) -> PointTracks:

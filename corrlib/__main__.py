@@ -96,6 +96,17 @@ def table(path: str, benchmark: str, link: bool) -> None:
         raise click.ClickException(str(error)) from None
 
 
+@main.command(epilog="Example: python -m corrlib keep results/04_evaluation.full")
+@click.argument("run", type=click.Path())
+@click.option("--folder", default="results/reported", help="Where reported numbers are kept.")
+def keep(run: str, folder: str) -> None:
+    """Copy the numbers of a run, and how they were made, to the reported ones."""
+    try:
+        click.echo(report.keep(run, folder))
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
 def _setting(item: str) -> tuple[str, int | float | str]:
     """One NAME=VALUE, the value of the type that TrainConfig declares."""
     name, _, value = item.partition("=")

@@ -3,10 +3,12 @@
 A tracker is called with a video and query points (N, 3) as (t, x, y), and returns
 `PointTracks`: `track_static`, `track_lk`, `track_dis`, `track_farneback`. All but the first
 carry points from frame to frame, forwards and backwards in time, at the video's own
-resolution; `propagate_masks_dis` does so with masks. An encoder is called with frames and returns `Features`, to be used in the
-model's own tracker: `SiftEncoder`, `RawPatchEncoder`. Nothing here learns.
+resolution; `propagate_masks_dis` does so with masks. An encoder is called with frames and
+returns `Features`, to be used in the model's own tracker: `SiftEncoder`, `RawPatchEncoder`.
+Nothing here learns.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -118,7 +120,7 @@ def propagate_masks_dis(
     pixels = coords.grid(opened.size_hw)
     home, greys, out = rearrange(pixels, "H W xy -> 1 xy H W"), _greys(opened), [mask]
     last = torch.tensor(opened.size_hw[::-1]) - 1
-    for before, now in zip(greys, greys[1:]):
+    for before, now in itertools.pairwise(greys):
         there = pixels + torch.from_numpy(dis.calc(now, before, None))
         home = coords.sample(home, there[None])[0]
         x, y = torch.minimum(rearrange(home[0], "xy H W -> H W xy").round().long().clamp(min=0), last).unbind(-1)

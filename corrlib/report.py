@@ -35,6 +35,28 @@ def read_metrics(path: str | os.PathLike) -> dict[str, dict]:
     return metrics
 
 
+def keep(run: str | os.PathLike, folder: str | os.PathLike) -> Path:
+    """Copies what a run recorded to where reported numbers are kept, with how to make them again beside it.
+
+    `<stage>.json` holds the numbers, `<stage>.how.json` the notebook, its parameters, the commit,
+    the versions and the time it took. Absolute paths are of one machine only and become "PATH".
+
+    Raises:
+        FileNotFoundError: the run has no metrics.json.
+    """
+    run, folder = Path(run), Path(folder)
+    metrics = read_metrics(run / "metrics.json")
+    stage = run.name.split(".")[0]
+    parameters = json.loads((run / "params.json").read_text())
+    parameters = {k: "PATH" if isinstance(v, str) and os.path.isabs(v) else v for k, v in parameters.items()}
+    how = json.loads((run / "environment.json").read_text())
+    how |= {"parameters": parameters, "command": f"python -m corrlib run-notebook {stage} with these parameters"}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in ((f"{stage}.json", metrics), (f"{stage}.how.json", how)):
+        (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return folder / f"{stage}.json"
+
+
 def show(entry: dict) -> str:
     """A recorded number as it is printed: per cent with one decimal, pixels with two, else three digits."""
     value, unit = entry["value"], entry["unit"]

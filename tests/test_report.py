@@ -87,3 +87,19 @@ def test_read_metrics_errors(tmp_path, content):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(ValueError, match=r"bad\.json should map <benchmark>\.<method>\.<metric>"):
         report.read_metrics(tmp_path / "bad.json")
+
+
+def test_keep_copies_the_numbers_and_how_they_were_made(tmp_path):
+    run = tmp_path / "04_evaluation.full"
+    run.mkdir()
+    entry = {"value": 0.5, "unit": "fraction", "count": 3}
+    (run / "metrics.json").write_text(json.dumps({"a.b.c": entry}))
+    (run / "params.json").write_text(json.dumps({"DATA_ROOT": str(tmp_path), "MAX_CLIPS": 3}))
+    (run / "environment.json").write_text(json.dumps({"command": "private", "commit": "abc", "seconds": 7}))
+    kept = report.keep(run, tmp_path / "reported")
+    assert report.read_metrics(kept) == {"a.b.c": entry}
+    how = json.loads((tmp_path / "reported" / "04_evaluation.how.json").read_text())
+    assert how["parameters"] == {"DATA_ROOT": "PATH", "MAX_CLIPS": 3} and how["commit"] == "abc"
+    assert "04_evaluation" in how["command"] and str(tmp_path) not in json.dumps(how)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        report.keep(tmp_path / "reported", tmp_path)

@@ -21,7 +21,8 @@ BESIDE = {
     "visualize": ({"coords", "samples", "flow", "matching"}, 5),
     "progress": (set(), 4),
     "report": (set(), 5),
-    "runs": ({"progress"}, 6),
+    "runs": ({"progress", "environment"}, 6),
+    "environment": (set(), 6),
 }
 DOORS = {"__init__", "__main__"}  # the package's own face imports what it likes
 NEVER = {

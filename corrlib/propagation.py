@@ -1,0 +1,293 @@
+"""Masks and joints carried through a video.
+
+Labels of the first frame live as soft maps on a grid of cells. Each cell of a new frame asks a
+memory, the first frame and the most recent ones, for the cells around its own place that look
+like it, and takes the mean of what these hold. Frames are read one at a time; memory does not
+grow with the video. Single points are `tracking`'s, the match of two frames is `dense`'s.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from . import coords, frames
+from .encoder import Features
+
+BLOCK = 8  # cells on a side of the blocks of queries that are multiplied at once
+SAME = 1e-3  # where all labels in sight differ by less, nobody need be asked
+
+
+@dataclass(frozen=True)
+class PropagationConfig:
+    """How labels are carried."""
+
+    lines: int = 256  # taller frames are reduced to so many lines first; 0 never
+    stride: int = 4  # of the grid that holds labels, in pixels of the reduced frame
+    coarse: float = 0.5  # share of the coarse features in the similarity
+    recent: int = 7  # frames remembered beside the first one
+    radius: float = 12.0  # of the circle of cells looked at, in cells
+    top_k: int = 0  # only so many cells of all memory count; 0 for all
+    temperature: float = 0.05
+    edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none
+    sigma: float = 6.0  # of the Gaussian a joint is drawn as, in pixels of the reduced frame
+    aligned: bool = True  # False decodes joints half a cell's pixels off, as released
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be carried."""
+        for name, least in (("lines", 0), ("stride", 1), ("recent", 1), ("radius", 1), ("top_k", 0), ("edge", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"PropagationConfig: {name} should be at least {least}, got {getattr(self, name)}.")
+        if not 0 <= self.coarse <= 1:
+            raise ValueError(f"PropagationConfig: coarse should be in [0, 1], got {self.coarse}.")
+        for name in ("temperature", "sigma"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"PropagationConfig: {name} should be above 0, got {getattr(self, name)}.")
+
+
+# The paper's: fine features alone, at stride 2, first frame and five more, counted twice while they are the same.
+PAPER = PropagationConfig(stride=2, coarse=0.0, recent=5, radius=15.0, top_k=10, temperature=0.07, edge=0)
+
+
+def propagate_masks(
+    model: nn.Module,
+    video: frames.Source,
+    first_mask: Tensor | np.ndarray,
+    config: PropagationConfig | None = None,
+) -> Int[Tensor, "T H W"]:
+    """Object masks of the first frame carried through a video.
+
+    Args:
+        model: an encoder (`load_pretrained()`).
+        video: a path, or frames (T, 3, H, W) as a tensor or an array; files are read lazily.
+        first_mask: (H, W) integers, 0 the background and 1 to K the objects, or booleans.
+        config: how to carry; `PAPER` for the paper's way.
+
+    Returns:
+        (T, H, W) int64 on the CPU, with the ids given; frame 0 is the mask given.
+
+    Raises:
+        ValueError: the mask has another size or type, a negative id, no object, or not each of 1
+            to K; the video's frames change their size.
+        FileNotFoundError: there is no such video.
+
+    Differs: the paper's release carries points alone; masks are as in Jabri, Owens and Efros,
+    NeurIPS 2020, on a grid finer than theirs, with an edge-aware way back to pixels.
+    """
+    config, opened = config or PropagationConfig(), frames.open_video(video)
+    mask = check_mask("propagate_masks", first_mask, opened.size_hw)
+    onehot = F.one_hot(mask).permute(2, 0, 1)[None].float()
+    grid = coords.Lattice(config.stride)
+    out = [mask]
+    work_hw = _work_size(opened.size_hw, config)
+    first = _to_grid(coords.resize_maps(onehot, work_hw), config.stride)
+    for frame, labels in _carried(model, opened, first, config):
+        maps = coords.relattice(labels, grid, coords.PIXELS, work_hw)
+        if config.edge:
+            maps = _to_edges(maps, frame, config.edge)
+        out.append(_largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu())
+    return torch.stack(out)
+
+
+def propagate_joints(
+    model: nn.Module, video: frames.Source, first_joints: Tensor, config: PropagationConfig | None = None
+) -> Float[Tensor, "T J 2"]:
+    """Joints of the first frame carried through a video as heat maps, by default the paper's way.
+
+    Args:
+        model, video: as for `propagate_masks`.
+        first_joints: (J, 2) as (x, y), pixels inside the first frame.
+        config: how to carry; `PAPER` if not given.
+
+    Returns:
+        (T, J, 2) on the CPU, the mean of the five highest pixels of each map weighted by their
+        heights; (-1, -1) where nothing is left of one. Frame 0 has the joints given.
+
+    Raises:
+        ValueError: no joints, or one outside the frame or not a number; frames change their size.
+        FileNotFoundError: there is no such video.
+
+    Source: Li, Zhou and Liu, ICCV 2023, inference; `vanilla_tracker.py` of their release.
+    Differs: theirs puts cell j at pixel 2 j + 0.5 on the way back, which moves every answer by
+    half a pixel; `aligned=False` does the same. Frames keep their shape; theirs are 256 x 256.
+    """
+    config, opened = config or PAPER, frames.open_video(video)
+    joints = torch.as_tensor(first_joints, dtype=torch.float32).cpu()
+    if joints.ndim != 2 or joints.shape[1] != 2 or not len(joints):
+        expected = "(J, 2) as (x, y), J at least 1"
+        raise ValueError(f"propagate_joints: first_joints should be {expected}, got {tuple(joints.shape)}.")
+    outside = ~coords.inside(joints, opened.size_hw)  # NaN is nowhere
+    if outside.any():
+        x, y = joints[outside][0].tolist()
+        size = f"{opened.size_hw[1]} x {opened.size_hw[0]}"
+        raise ValueError(f"propagate_joints: joint ({x:g}, {y:g}) should be inside the frame of {size} pixels.")
+    work_hw, grid = _work_size(opened.size_hw, config), coords.Lattice(config.stride)
+    at = coords.resize_points(joints, opened.size_hw, work_hw)
+    cells = coords.to_pixels(coords.grid(coords.lattice_size(work_hw, grid)), grid)
+    first = torch.exp(-(cells - at[:, None, None]).square().sum(-1) / (2 * config.sigma**2))[None]
+    out = [joints]
+    pixels = coords.grid(work_hw).flatten(0, 1)
+    for _, labels in _carried(model, opened, first, config):
+        labels = labels.cpu()
+        aligned = coords.relattice(labels, grid, coords.PIXELS, work_hw) if config.aligned else None
+        maps = coords.resize_maps(labels, work_hw) if aligned is None else aligned
+        height, where = maps[0].flatten(1).topk(min(5, len(pixels)), dim=1)
+        total = height.sum(dim=1, keepdim=True)
+        xy = (height[..., None] * pixels[where]).sum(dim=1) / total.clamp(min=1e-12)
+        out.append(torch.where(total > 0, coords.resize_points(xy, work_hw, opened.size_hw), -1.0))
+    return torch.stack(out)
+
+
+def _carried(
+    model: nn.Module, opened: frames.Video, first: Float[Tensor, "1 K h w"], config: PropagationConfig
+) -> Iterator[tuple[Float[Tensor, "1 3 H W"], Float[Tensor, "1 K h w"]]]:
+    """Each frame after the first, reduced, with its labels on the grid; memory is bounded."""
+    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    lattices, work_hw = (model.coarse_lattice, model.fine_lattice), _work_size(opened.size_hw, config)
+    bias = _circle(config.radius, device)
+    memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=config.recent)
+    start = None
+    for frame in opened:
+        with torch.inference_mode():
+            frame = coords.resize_frames(frames.to_float(frame)[None].to(device), work_hw)
+            features = _joint(model(frame), lattices, work_hw, config)
+            if start is None:
+                start = features, first[0].to(device)
+                memory.append(start)
+                continue
+            labels = _ask(features, [start, *memory], bias, config)
+            memory.append((features, labels))
+        yield frame, labels[None]
+
+
+def _joint(
+    features: Features, lattices: tuple, size_hw: tuple[int, int], config: PropagationConfig
+) -> Float[Tensor, "h w C"]:
+    """Coarse and fine features at the cells of the label grid, as one vector whose products weigh both."""
+    grid = coords.Lattice(config.stride)
+    parts = []
+    for values, lattice, share in zip(features, lattices, (config.coarse, 1 - config.coarse)):
+        if share:
+            parts.append(math.sqrt(share) * F.normalize(coords.relattice(values, lattice, grid, size_hw)[0], dim=0))
+    return rearrange(torch.cat(parts), "C h w -> h w C").contiguous()  # so that cells of a block lie together
+
+
+def _ask(
+    query: Float[Tensor, "h w C"],
+    memory: list[tuple[Float[Tensor, "h w C"], Float[Tensor, "K h w"]]],
+    bias: Float[Tensor, "b b M M"],
+    config: PropagationConfig,
+) -> Float[Tensor, "K h w"]:
+    """Labels of a frame, each cell's the mean of those it finds in memory.
+
+    A block of queries is multiplied with all cells that any of them sees; `bias` takes out what
+    one query does not see. Where all in sight agree on a label, nothing is multiplied.
+    """
+    h, w = query.shape[:2]
+    reach = (bias.shape[-1] - BLOCK) // 2
+    out = torch.empty_like(memory[0][1])
+    for y in range(0, h, BLOCK):
+        for x in range(0, w, BLOCK):
+            ends = min(y + BLOCK, h), min(x + BLOCK, w)
+            rows, columns = (slice(max(0, a - reach), min(b + reach, n)) for a, b, n in zip((y, x), ends, (h, w)))
+            known = torch.stack([labels[:, rows, columns] for _, labels in memory], dim=1).flatten(1)
+            place = out[:, y : ends[0], x : ends[1]]
+            low, high = known.amin(dim=1), known.amax(dim=1)
+            if bool((high - low < SAME).all()):
+                place.copy_(((low + high) / 2)[:, None, None].expand_as(place))
+                continue
+            i, j = place.shape[1:]
+            n, m = rows.stop - rows.start, columns.stop - columns.start
+            up, left = rows.start - y + reach, columns.start - x + reach
+            seen = bias[:i, :j, up : up + n, left : left + m].flatten(2).flatten(0, 1)
+            asked = query[y : ends[0], x : ends[1]].flatten(0, 1) / config.temperature
+            keys = torch.stack([features[rows, columns] for features, _ in memory]).flatten(0, 2)
+            logits = (asked @ keys.mT).unflatten(1, (len(memory), -1)).add_(seen[:, None]).flatten(1)
+            if config.top_k:
+                logits, best = logits.topk(min(config.top_k, logits.shape[1]), dim=1)
+                labels = (known[:, best] * logits.softmax(dim=1)).sum(dim=-1)
+            else:
+                labels = known @ logits.softmax(dim=1).mT
+            place.copy_(labels.unflatten(1, (i, j)))
+    return out
+
+
+def _circle(radius: float, device: torch.device) -> Float[Tensor, "b b M M"]:
+    """0 where query (i, j) of a block sees a cell of the block's surroundings, nearer than the radius; else -inf."""
+    reach = math.ceil(radius) - 1
+    away = coords.grid((BLOCK + 2 * reach,) * 2, device) - reach - coords.grid((BLOCK, BLOCK), device)[:, :, None, None]
+    return torch.zeros_like(away[..., 0]).masked_fill_(away.square().sum(-1) >= radius**2, -math.inf)
+
+
+def _to_grid(maps: Float[Tensor, "B K H W"], stride: int) -> Float[Tensor, "B K h w"]:
+    """Means over the pixels around each cell of the label grid."""
+    if stride == 1:
+        return maps
+    reach = stride // 2
+    return F.avg_pool2d(maps, 2 * reach + 1, stride, reach, count_include_pad=False)
+
+
+def _to_edges(maps: Float[Tensor, "1 K H W"], frame: Float[Tensor, "1 3 H W"], radius: int) -> Float[Tensor, "1 K H W"]:
+    """Soft masks drawn to the edges of the image: around each pixel a mask is a linear function of colour.
+
+    Source: He, Sun and Tang, Guided image filtering, TPAMI 2013.
+    """
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.blur(values, (2 * radius + 1,) * 2).reshape(values.shape)
+
+    colour, mask = (rearrange(v[0], "C H W -> H W C").numpy(force=True) for v in (frame, maps))
+    colour, mask = np.ascontiguousarray(colour), np.ascontiguousarray(mask)
+    around, level = mean(colour), mean(mask)
+    spread = mean(np.einsum("hwi,hwj->hwij", colour, colour).reshape(*colour.shape[:2], 9)).reshape(*colour.shape, 3)
+    spread = spread - np.einsum("hwi,hwj->hwij", around, around) + 1e-3 * np.eye(3, dtype=np.float32)
+    both = np.stack([mean(colour[..., i : i + 1] * mask) - around[..., i : i + 1] * level for i in range(3)], axis=-2)
+    a, b, c = np.moveaxis(spread, -2, 0)  # inverted by cofactors, ten times faster than by numpy's solve
+    cofactors = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=-2)
+    slope = np.einsum("hwij,hwjk->hwik", cofactors, both) / (a * cofactors[..., 0, :]).sum(-1)[..., None, None]
+    offset = mean(np.ascontiguousarray(level - np.einsum("hwi,hwik->hwk", around, slope)))
+    slope = np.stack([mean(np.ascontiguousarray(slope[..., i, :])) for i in range(3)], axis=-2)
+    drawn = np.einsum("hwi,hwik->hwk", colour, slope) + offset
+    return rearrange(torch.from_numpy(drawn.astype(np.float32)), "H W K -> 1 K H W").to(maps.device)
+
+
+def _largest(maps: Float[Tensor, "K H W"]) -> Int[Tensor, "H W"]:
+    """The number of the largest map at each pixel, ten times faster than argmax over K."""
+    top, number = maps[0].clone(), torch.zeros_like(maps[0], dtype=torch.long)
+    for k in range(1, len(maps)):
+        number[maps[k] > top] = k
+        torch.maximum(top, maps[k], out=top)
+    return number
+
+
+def _work_size(size_hw: tuple[int, int], config: PropagationConfig) -> tuple[int, int]:
+    """The size of the frames that are worked on."""
+    lines = min(config.lines or size_hw[0], size_hw[0])
+    return lines, max(1, round(size_hw[1] * lines / size_hw[0]))
+
+
+def check_mask(name: str, first_mask: Tensor | np.ndarray, size_hw: tuple[int, int]) -> Int[Tensor, "H W"]:
+    """A mask as int64 on the CPU, refused where it is none of the first frame's."""
+    mask = torch.as_tensor(first_mask).cpu()
+    if mask.is_floating_point() or mask.is_complex():
+        raise ValueError(f"{name}: first_mask should be integers or booleans, got {mask.dtype}.")
+    if tuple(mask.shape) != tuple(size_hw):
+        raise ValueError(f"{name}: first_mask should be {size_hw} (H, W) as frames, got {tuple(mask.shape)}.")
+    found = mask.long().unique().tolist()
+    if found[0] < 0:
+        raise ValueError(f"{name}: first_mask should hold ids from 0, got {found[0]}.")
+    if found[-1] == 0:
+        raise ValueError(f"{name}: first_mask should hold at least one object, got background only.")
+    missing = next((i for i in range(1, found[-1]) if i not in found), None)
+    if missing:
+        expected = f"each object from 1 to {found[-1]}; number them without gaps"
+        raise ValueError(f"{name}: first_mask should hold {expected}, got no pixel of object {missing}.")
+    return mask.long()

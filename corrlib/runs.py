@@ -12,21 +12,18 @@ import difflib
 import json
 import math
 import os
-import platform
 import random
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from . import environment
 from .progress import Progress as Progress
 from .progress import in_jupyter, mirrored
 
@@ -185,21 +182,15 @@ class Run:
 
     def _write_environment(self, finished: bool) -> None:
         """What the numbers may depend on but the parameters do not say."""
-        names = ("corrlib", "torch", "numpy", "opencv-python", "matplotlib")
         name = self._destination.name
         stage = name.partition(".")[0]
-        environment = {
+        about = {
             "command": f"papermill notebooks/{stage}.ipynb results/{name}.ipynb -f results/{name}/params.json",
-            "commit": _commit(),
             "device": self._device,
             "finished": finished,
-            "peak_memory_mib": _peak_memory_mib(),
-            "platform": platform.platform(),
             "seconds": round(time.perf_counter() - self._start, 2),
-            "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in names},
         }
-        _write_json(self.path / "environment.json", environment)
+        _write_json(self.path / "environment.json", environment.describe(find_root()) | about)
 
 
 def start_run(stage: str, params: Any) -> Run:
@@ -237,7 +228,7 @@ def start_run(stage: str, params: Any) -> Run:
     path.mkdir()
     _write_json(path / "params.json", {key.upper(): value for key, value in values.items()})
     seed_everything(values.get("seed", 0))
-    return Run(path, destination, _device_name())
+    return Run(path, destination, environment.device_name())
 
 
 def _finished(folder: Path) -> bool:
@@ -271,41 +262,3 @@ def run_notebook(name: str, parameters: Mapping[str, Any]) -> Path:
         execute_notebook(str(source), str(attempt), dict(parameters), cwd=str(root), **quiet)
     os.replace(attempt, output)
     return output
-
-
-def _commit() -> str:
-    """The commit the code is at, "+changes" when files differ from it, "" outside git."""
-    call = [
-        "git",
-        "-C",
-        str(find_root()),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--exclude=*",
-        "--dirty=+changes",
-    ]
-    try:
-        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _device_name() -> str:
-    """The GPU that torch sees, else the processor."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"cpu ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
-
-
-def _peak_memory_mib() -> dict[str, float]:
-    """Most memory held so far by this process, and by tensors on a GPU."""
-    peak = {}
-    if sys.platform != "win32":
-        import resource  # not on Windows
-
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB on Linux
-        peak["process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
-    if torch.cuda.is_available():
-        peak["gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return peak

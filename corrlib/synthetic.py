@@ -56,17 +56,8 @@ class Scene:
         wave = self.pose_wave * (self.pose_rate * time + self.pose_phase).sin()
         x, y, scale, turn, aspect, shear, px, py = (self.pose_mean + wave.sum(-1)).unbind(-1)
         cos, sin, sx, sy = turn.cos(), turn.sin(), (scale + aspect).exp(), (scale - aspect).exp()
-        rows = [
-            cos * sx,
-            (shear * cos - sin) * sy,
-            x,
-            sin * sx,
-            (shear * sin + cos) * sy,
-            y,
-            px,
-            py,
-            torch.ones_like(x),
-        ]
+        top = [cos * sx, (shear * cos - sin) * sy, x]
+        rows = [*top, sin * sx, (shear * sin + cos) * sy, y, px, py, torch.ones_like(x)]
         return rearrange(torch.stack(rows, dim=-1), "L (i j) -> L i j", i=3)
 
     # In what follows `which` picks the layer of each point out of the parameters of all: a tensor

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from . import coarse_to_fine, coords, flow, frames
 
+ISLAND = 60  # cells, about 15 x 15 pixels: what moves alone and is smaller is taken for an error
+
 
 class Match(NamedTuple):
     """A dense match of two frames, on the pixels of the first."""
@@ -29,9 +31,9 @@ def match_frames(
 ) -> Match:
     """Where every pixel of a frame is in another one, however far apart in time the two are.
 
-    Both directions are searched coarse-to-fine. What does not come back takes the motion of the
-    nearest cell that does, a median takes out what is left of outliers, and the brightness of
-    the two frames settles the last fraction of a pixel.
+    Both directions are searched coarse-to-fine. What does not come back, and what moves unlike
+    all around it, takes the motion of the nearest other cell; a median follows, and the
+    brightness of the two frames settles the last fraction of a pixel.
 
     Args:
         model: an encoder (`load_pretrained()`).
@@ -66,12 +68,26 @@ def match_frames(
         gap = lattices[1].stride * (there + returned).norm(dim=1)
         visible = inside & (gap < 1.5 + 0.05 * lattices[1].stride * there.norm(dim=1))
         confidence = correlation.clamp(0, 1) * torch.exp(-gap)
-        there = lattices[1].stride * _fill(there[0], visible[0])[None]
+        there = lattices[1].stride * there
+        there = _fill(there[0], _in_company(there[0], visible[0]))[None]
         maps = torch.cat([there, confidence[:, None], visible[:, None].float()], dim=1)
         maps = coords.relattice(maps, lattices[1], coords.PIXELS, size_hw)[0]
     refined = _refine(maps[:2], *pair)
     ends_inside = coords.inside(flow.destinations(refined[None])[0], size_hw)
     return Match(refined, maps[2], (maps[3] > 0.5) & ends_inside)
+
+
+def _in_company(field: Float[Tensor, "2 h w"], good: Bool[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """Good cells less small islands: at least ISLAND good neighbours, in a chain, differ by a pixel at most.
+
+    What looks alike elsewhere matches both ways too, but rarely for as long as an object does.
+    """
+    alone, good = -(2**15), good.numpy(force=True).copy()
+    for values in field.numpy(force=True):
+        steps = np.where(good, np.clip(np.rint(32 * values), -32000, 32000), alone).astype(np.int16)
+        cv2.filterSpeckles(steps, alone, ISLAND, 32)
+        good &= steps != alone
+    return torch.from_numpy(good).to(field.device)
 
 
 def _fill(field: Float[Tensor, "2 h w"], good: Bool[Tensor, "h w"]) -> Float[Tensor, "2 h w"]:

@@ -49,6 +49,16 @@ def test_bad_cells_take_their_nearest_good_ones():
     assert torch.equal(dense._fill(field, torch.zeros_like(good)), field)  # nothing to take
 
 
+def test_small_islands_are_not_trusted():
+    field, good = torch.zeros(2, 30, 40), torch.ones(30, 40, dtype=torch.bool)
+    field[0] += 0.5 * torch.arange(40)  # a slope is one object
+    field[1, 3:8, 4:9] = 9.0
+    field[1, 10:28, 10:30] = -9.0
+    good[0] = False
+    kept = dense._in_company(field, good)
+    assert torch.equal(kept, good & (field[1] != 9))
+
+
 def test_frames_that_are_refused(model, unchecked):
     frame = torch.zeros(3, 40, 56)
     with pytest.raises(ValueError, match=r"frame1 should be \(3, H, W\), got \(1, 40, 56\)"):

@@ -35,7 +35,7 @@ class PropagationConfig:
     coarse: float = 0.5  # share of the coarse features in the similarity
     recent: int = 7  # frames remembered beside the first one
     radius: float = 12.0  # of the circle of cells looked at, in cells
-    top_k: int = 0  # only so many cells of all memory count; 0 for all
+    top_k: int = 10  # only so many cells of all memory count; 0 for all
     temperature: float = 0.05
     edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none
     sigma: float = 6.0  # of the Gaussian a joint is drawn as, in pixels of the reduced frame

@@ -46,7 +46,7 @@ def test_a_static_clip_keeps_its_masks(model, scene):
     assert min(overlap(found[t], masks[0], k) for t in (1, 5) for k in (1, 2)) > 0.95
 
 
-@pytest.mark.parametrize("config", [PropagationConfig(), PropagationConfig(top_k=20, edge=0), PAPER])
+@pytest.mark.parametrize("config", [PropagationConfig(), PropagationConfig(top_k=0, edge=0), PAPER])
 def test_moved_objects_are_followed(model, scene, config):
     video, masks = scene
     found = propagate_masks(model, video, masks[0], config)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import coords, matching, search, windows
 
-ROWS = 128  # queries, or coarse cells, at a time
+ROWS = 256  # queries, or coarse cells, at a time
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ def _candidates(logits: Float[Tensor, "n h w"], how: CoarseToFine) -> Float[Tens
     number = torch.arange(n, device=logits.device)
     neighbours = coords.window_offsets(1, logits.device)
     left, peaks = logits, []
+    largest = left.amax(dim=2)  # of each row; to look along a row then is ten times faster than over all cells
     for m in range(how.candidates):
         if m:
             left = left.clone() if m == 1 else left
@@ -194,7 +195,9 @@ def _candidates(logits: Float[Tensor, "n h w"], how: CoarseToFine) -> Float[Tens
             near = number[:, None], y.clamp(0, h - 1), x.clamp(0, w - 1)
             left[near] = torch.minimum(left[near], logits[near] - 1e4)  # after all others, yet in order
             left[number, y[:, 4], x[:, 4]] = -math.inf
-        y = left.amax(dim=2).argmax(dim=1)  # by rows first: ten times faster than over all cells
+            changed = number[:, None], near[1][:, ::3]
+            largest[changed] = left[changed].amax(dim=2)
+        y = largest.argmax(dim=1)
         peaks.append(torch.stack([left[number, y].argmax(dim=1), y], dim=-1).to(logits.dtype))
     return torch.stack(peaks, dim=1)
 

@@ -34,7 +34,7 @@ class PropagationConfig:
     stride: int = 4  # of the grid that holds labels, in pixels of the reduced frame
     coarse: float = 0.5  # share of the coarse features in the similarity
     recent: int = 7  # frames remembered beside the first one
-    radius: float = 12.0  # of the circle of cells looked at, in cells
+    radius: float = 16.0  # of the circle of cells looked at, in cells
     top_k: int = 10  # only so many cells of all memory count; 0 for all
     temperature: float = 0.05
     edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none

@@ -33,7 +33,9 @@ def methods(only: Iterable[str] = (), **encoders: nn.Module) -> dict[str, Tracke
         name: functools.partial(tracking.track_points, model) for name, model in encoders.items()
     }
     sift = functools.partial(
-        tracking.track_points, baselines.SiftEncoder().eval(), config=tracking.TrackerConfig(temperature=0.03)
+        tracking.track_points,
+        baselines.SiftEncoder().eval(),
+        config=tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03),
     )
     patches = functools.partial(tracking.track_points, baselines.RawPatchEncoder().eval())
     found |= {

@@ -32,6 +32,7 @@ class TrackerConfig:
     momentum: float = 0.5  # share of the last displacement expected to go on
     radius: int = 6  # of the fine windows
     readout: int = 2  # radius of the soft-argmax, in fine cells
+    readout_temperature: float = 0.06  # between that of the search and that of training: least bias and error
     update: float = 0.5  # confidence from which the recent template is renewed
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
@@ -73,7 +74,7 @@ def read_out(
 ) -> Float[Tensor, "n 2"]:
     """The expected fine cell near a winner."""
     values, cells = matching.window_correlation(query[None], features.fine, winner[None], config.readout)
-    return matching.soft_argmax(values[0] / config.temperature, cells[0])
+    return matching.soft_argmax(values[0] / config.readout_temperature, cells[0])
 
 
 def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConfig) -> tuple[Tensor, ...]:

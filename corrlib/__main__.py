@@ -99,10 +99,11 @@ def table(path: str, benchmark: str, link: bool) -> None:
 @main.command(epilog="Example: python -m corrlib keep results/04_evaluation.full")
 @click.argument("run", type=click.Path())
 @click.option("--folder", default="results/reported", help="Where reported numbers are kept.")
-def keep(run: str, folder: str) -> None:
+@click.option("--name", default="", help="Of the file there; without it the notebook's.")
+def keep(run: str, folder: str, name: str) -> None:
     """Copy the numbers of a run, and how they were made, to the reported ones."""
     try:
-        click.echo(report.keep(run, folder))
+        click.echo(report.keep(run, folder, name))
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 

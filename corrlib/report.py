@@ -35,10 +35,10 @@ def read_metrics(path: str | os.PathLike) -> dict[str, dict]:
     return metrics
 
 
-def keep(run: str | os.PathLike, folder: str | os.PathLike) -> Path:
+def keep(run: str | os.PathLike, folder: str | os.PathLike, name: str = "") -> Path:
     """Copies what a run recorded to where reported numbers are kept, with how to make them again beside it.
 
-    `<stage>.json` holds the numbers, `<stage>.how.json` the notebook, its parameters, the commit,
+    `<name>.json` (without a name, the notebook's) holds the numbers, `<name>.how.json` the notebook, its parameters, the commit,
     the versions and the time it took. Absolute paths are of one machine only and become "PATH".
 
     Raises:
@@ -52,9 +52,10 @@ def keep(run: str | os.PathLike, folder: str | os.PathLike) -> Path:
     how = json.loads((run / "environment.json").read_text())
     how |= {"parameters": parameters, "command": f"python -m corrlib run-notebook {stage} with these parameters"}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in ((f"{stage}.json", metrics), (f"{stage}.how.json", how)):
-        (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    return folder / f"{stage}.json"
+    name = name or stage
+    for file, content in ((f"{name}.json", metrics), (f"{name}.how.json", how)):
+        (folder / file).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    return folder / f"{name}.json"
 
 
 def show(entry: dict) -> str:

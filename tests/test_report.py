@@ -101,5 +101,6 @@ def test_keep_copies_the_numbers_and_how_they_were_made(tmp_path):
     how = json.loads((tmp_path / "reported" / "04_evaluation.how.json").read_text())
     assert how["parameters"] == {"DATA_ROOT": "PATH", "MAX_CLIPS": 3} and how["commit"] == "abc"
     assert "04_evaluation" in how["command"] and str(tmp_path) not in json.dumps(how)
+    assert report.keep(run, tmp_path / "reported", "mine").name == "mine.json"
     with pytest.raises(FileNotFoundError, match="no file"):
         report.keep(tmp_path / "reported", tmp_path)

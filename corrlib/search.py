@@ -5,6 +5,7 @@ backward pass. Positions are (x, y) in cells of the map searched. Logits are cor
 temperature. What lies around a known place is `matching`'s; `coarse_to_fine` searches less.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import coords, matching
 
@@ -84,7 +86,8 @@ def global_soft_argmax(
     """
     bounded = _bounded("global_soft_argmax", query, key, valid, temperature)
     if valid is None and query.is_cuda and query.dtype == torch.float32:
-        return _attend(query, key, temperature)
+        with contextlib.suppress(RuntimeError):  # no fused kernel takes this shape on this machine
+            return _attend(query, key, temperature)
     return _Softmax.apply(query, key, valid, temperature, tile, bounded)[0]
 
 
@@ -234,4 +237,5 @@ def _attend(query: Tensor, key: Tensor, temperature: float) -> Float[Tensor, "B 
     width = max(4, -(-C // 4) * 4)  # fused kernels want multiples of 16 bytes
     q, k = (F.pad(x, (0, width - C))[:, None] for x in (query, as_queries(key)))
     value = F.pad(basis[:2].mT, (0, width - 2)).expand_as(k)
-    return F.scaled_dot_product_attention(q, k, value, scale=1 / temperature)[:, 0, :, :2] + centre
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION]):  # never the quadratic one
+        return F.scaled_dot_product_attention(q, k, value, scale=1 / temperature)[:, 0, :, :2] + centre

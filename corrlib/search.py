@@ -229,13 +229,13 @@ def _longest(vectors: Float[Tensor, "B C N"]) -> Float[Tensor, ""]:
 def _attend(query: Tensor, key: Tensor, temperature: float) -> Float[Tensor, "B N 2"]:
     """`global_soft_argmax` by PyTorch's fused attention, with coordinates as values.
 
-    They are padded to the length of the queries: with two columns alone attention would take its
-    way through the whole matrix.
+    They are padded to the length of the queries, and the map's vectors laid out in rows: attention
+    would else take its way through the whole matrix.
     """
     basis, centre = _basis(key)
     C = query.shape[-1]
     width = max(4, -(-C // 4) * 4)  # fused kernels want multiples of 16 bytes
-    q, k = (F.pad(x, (0, width - C))[:, None] for x in (query, as_queries(key)))
+    q, k = (F.pad(x, (0, width - C)).contiguous()[:, None] for x in (query, as_queries(key)))
     value = F.pad(basis[:2].mT, (0, width - 2)).expand_as(k)
     with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.FLASH_ATTENTION]):  # never the quadratic one
         return F.scaled_dot_product_attention(q, k, value, scale=1 / temperature)[:, 0, :, :2] + centre

@@ -138,6 +138,19 @@ def match_field(
     return xy.unflatten(1, (h2, w2)), correlation.unflatten(1, (h2, w2))
 
 
+def match_exactly(
+    query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], how: CoarseToFine | None = None
+) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
+    """Where single queries went by the exact search of one map, with the same read-out: what the coarse map saves.
+
+    Args, Returns, Raises: as for `match_points`, with one map and its vectors; of the settings only
+        the read-out and the temperature count.
+    """
+    how = how or CoarseToFine()
+    best = search.top_k(query, key, 1)[1][:, :, 0]
+    return read_out(query, key, best, how.readout, how.temperature)
+
+
 def read_out(
     query: Float[Tensor, "B N C"],
     key: Float[Tensor, "B C h w"],

@@ -158,12 +158,6 @@ def naive_local(query: Float[Tensor, "B C h w"], key: Float[Tensor, "B C h w"], 
     return torch.einsum("bcn,bckn->bnk", query.flatten(2), windows)
 
 
-def exact_points(query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], how: CoarseToFine) -> Tensor:
-    """Dense matching at the fine stride: the streamed arg-max, and the read-out around it."""
-    best = search.top_k(query, key, 1)[1][:, :, 0]
-    return coarse_to_fine.read_out(query, key, best, how.readout, how.temperature)[0]
-
-
 def point_methods(made: Problem, how: CoarseToFine) -> dict[str, Call]:
     """Ways to find the points of a problem; the dense one only where its matrix is no larger than MOST_BYTES."""
     query, key = made.query.fine, made.key.fine
@@ -255,11 +249,11 @@ def ratios(
         ),
         "points_over_dense": (
             lambda: coarse_to_fine.match_points(made.query, made.key, LATTICES, how),
-            lambda: exact_points(made.query.fine, made.key.fine, how),
+            lambda: coarse_to_fine.match_exactly(made.query.fine, made.key.fine, how),
         ),
         "field_over_dense": (
             lambda: coarse_to_fine.match_field(made.field, made.key, LATTICES, how),
-            lambda: exact_points(search.as_queries(made.field.fine), made.key.fine, how),
+            lambda: coarse_to_fine.match_exactly(search.as_queries(made.field.fine), made.key.fine, how),
         ),
     }
     took = {}
@@ -292,28 +286,33 @@ def pair_accuracy(
     """Scores of single pairs of frames, frame 0 and some later ones, of the held-out procedural benchmark.
 
     Returns:
-        delta_avg and delta_1 of visible points, means over clips, for "dense" (the exact search at
-        the fine stride) and each setting of the coarse-to-fine search.
+        delta_avg and delta_1 of visible points, means over clips, for "dense" (the exact search at the
+        fine stride), each setting of `match_points`, and "field", `match_field` with its defaults.
     """
-    lattices, scores = (model.coarse_lattice, model.fine_lattice), {name: [] for name in ("dense", *hows)}
+    lattices, scores = (model.coarse_lattice, model.fine_lattice), {name: [] for name in ("dense", "field", *hows)}
     for task in benchmarks.procedural_val(num_clips, num_frames=max(gaps) + 1):
         clip, times = task.read()[0], [0, *gaps]
+        xy = clip.query_points[None, :, 1:]
         with torch.no_grad():
             coarse, fine = model(frames.to_float(clip.video[times]))
-            xy = clip.query_points[None, :, 1:]
-            query = tuple(matching.features_at(f[:1], coords.to_cells(xy, p)) for f, p in zip((coarse, fine), lattices))
-            for name in scores:
-                tracks = [clip.tracks[0]]
-                for t in range(1, len(times)):
-                    key = coarse[t : t + 1], fine[t : t + 1]
-                    if name == "dense":
-                        found = exact_points(query[1], key[1], CoarseToFine())
-                    else:
-                        found = coarse_to_fine.match_points(query, key, lattices, hows[name])[0]
-                    tracks.append(coords.to_pixels(found[0], lattices[1]))
-                truth = clip.tracks[times], clip.visible[times]
-                scores[name].append(metrics.tapvid_metrics(torch.stack(tracks), truth[1], *truth, clip.query_points))
-    means = {}
-    for name, rows in scores.items():
-        means[name] = {m: math.fsum(row[m] for row in rows) / len(rows) for m in ("delta_avg", "delta_1")}
-    return means
+        field, points = (coarse[:1], fine[:1]), [coords.to_cells(xy, lattice) for lattice in lattices]
+        query = tuple(matching.features_at(f, at) for f, at in zip(field, points))
+        for name in scores:
+            tracks = [clip.tracks[0]]
+            for t in range(1, len(times)):
+                key = coarse[t : t + 1], fine[t : t + 1]
+                if name == "dense":
+                    found = coarse_to_fine.match_exactly(query[1], key[1])[0]
+                elif name == "field":
+                    moved = coarse_to_fine.match_field(field, key, lattices)[0] - coords.grid(tuple(fine.shape[-2:]))
+                    moved = coords.sample(rearrange(moved, "B h w c -> B c h w"), points[1].round())[0].mT
+                    found = points[1] + moved
+                else:
+                    found = coarse_to_fine.match_points(query, key, lattices, hows[name])[0]
+                tracks.append(coords.to_pixels(found[0], lattices[1]))
+            truth = clip.tracks[times], clip.visible[times]
+            scores[name].append(metrics.tapvid_metrics(torch.stack(tracks), truth[1], *truth, clip.query_points))
+    return {
+        name: {m: math.fsum(row[m] for row in rows) / len(rows) for m in ("delta_avg", "delta_1")}
+        for name, rows in scores.items()
+    }

@@ -87,6 +87,13 @@ def test_with_everything_looked_at_it_is_the_exact_search():
     assert (found == every[0].flatten(1).amax(1)).float().mean() > 0.8
 
 
+def test_the_exact_search_of_the_fine_map():
+    xy = points()
+    cells, correlation = coarse_to_fine.match_exactly(at(scene(), xy)[1], scene((8.0, -6.0))[1], FAR)
+    error = coords.to_pixels(cells[0], FINE) - (xy + torch.tensor([8.0, -6.0]))
+    assert error.abs().max() < 0.5 and (correlation > 0.9).all()
+
+
 def test_joint_logits_by_hand():
     """Of two fine peaks alike the one under the better coarse cell is taken, unless coarse logits do not count."""
     coarse, fine = torch.zeros(1, 2, 3, 6), torch.zeros(1, 2, 12, 24)

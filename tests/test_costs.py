@@ -95,4 +95,4 @@ def test_ratios_memory_and_accuracy():
     assert 0 < memory["forward"] <= memory["forward_backward"] < 16 * 2**20
     torch.manual_seed(0)
     scores = costs.pair_accuracy(PixelEncoder(8).eval(), 1, [1, 3], {"one": how})
-    assert set(scores) == {"dense", "one"} and 0 < scores["one"]["delta_1"] <= scores["one"]["delta_avg"] < 1
+    assert set(scores) == {"dense", "field", "one"} and 0 < scores["one"]["delta_1"] <= scores["one"]["delta_avg"] < 1

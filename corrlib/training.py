@@ -43,6 +43,7 @@ class TrainConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     width: int = 32  # of the encoder
+    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,10 +75,9 @@ def train_step(encoder: nn.Module, batch: Batch, config: TrainConfig, weights: L
         "coarse" and "fine", the soft-label cross-entropies in nat, and "total", their weighted sum.
     """
     B, T = batch.video.shape[:2]
-    coarse, fine = (
-        rearrange(f, "(B T) C h w -> B T C h w", B=B)
-        for f in encoder(rearrange(batch.video, "B T c H W -> (B T) c H W"))
-    )
+    with torch.autocast(batch.video.device.type, torch.bfloat16, enabled=config.bfloat16):
+        features = encoder(rearrange(batch.video, "B T c H W -> (B T) c H W"))
+    coarse, fine = (rearrange(f.float(), "(B T) C h w -> B T C h w", B=B) for f in features)
     coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
     fine_cells = coords.to_cells(batch.tracks, encoder.fine_lattice)
     every_cell = rearrange(coords.grid(tuple(coarse.shape[-2:]), coarse.device), "h w c -> (h w) c")

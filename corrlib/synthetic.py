@@ -36,7 +36,7 @@ class Scene:
     """All that is needed to render a procedural clip: L layers, the motion of each as sinusoids."""
 
     size_hw: tuple[int, int]
-    textures: Float[Tensor, "L 3 S S"]
+    textures: Float[Tensor, "L 4 S S"]  # red, green, blue, and how opaque a layer is within its outline
     pose_mean: Float[Tensor, "L 8"]  # x, y, log scale, rotation, log aspect, shear, two of perspective
     pose_wave: Float[Tensor, "L 8 2"]  # amplitudes of two sinusoids in time
     pose_rate: Float[Tensor, "L 8 2"]  # radians a frame
@@ -90,12 +90,20 @@ class Scene:
         plane = project(torch.linalg.inv(self.homography(time))[which], xy)
         return plane + self.bend(plane, which, time)
 
-    def opacity(self, points: Float[Tensor, "*points 2"], which: Which) -> Float[Tensor, "*points"]:
-        """How opaque layers are at their own material points; one everywhere for the background."""
+    def paint(self, points: Float[Tensor, "L *points 2"]) -> Float[Tensor, "L 4 *points"]:
+        """Colour and opacity of each layer at material points of it."""
+        centre = (self.textures.shape[-1] - 1) / 2
+        painted = mirror_sample(self.textures, points + centre)
+        opacity = painted[:, 3] * self.within(points)
+        opacity[0] = 1
+        return torch.cat([painted[:, :3], opacity[:, None]], dim=1)
+
+    def within(self, points: Float[Tensor, "L *points 2"]) -> Float[Tensor, "L *points"]:
+        """Whether material points lie within their layers' outlines, with a soft edge."""
         x, y = points.unbind(-1)
         radius = (x * x + y * y).sqrt().clamp(min=1e-6)
         cos, sin = x / radius, y / radius
-        outline = self.outline[which]
+        outline = rearrange(self.outline, "L k -> L" + " 1" * (x.ndim - 1) + " k")
         edge, cos_k, sin_k = outline[..., 0], torch.ones_like(x), torch.zeros_like(x)
         for k in range(4):  # cosine and sine of multiples of the angle by the addition formulas
             cos_k, sin_k = cos_k * cos - sin_k * sin, sin_k * cos + cos_k * sin
@@ -109,7 +117,7 @@ class Scene:
 
     def top_layer(self, xy: Float[Tensor, "P 2"], time: float) -> Int[Tensor, "P"]:
         """The layer seen at pixel positions."""
-        return self.nearest(self.opacity(self.to_layer(xy, EVERY, time), EVERY))
+        return self.nearest(self.paint(self.to_layer(xy, EVERY, time))[:, 3])
 
     def follow(
         self, xy: Float[Tensor, "P 2"], time: float, times: list[float]
@@ -127,10 +135,8 @@ class Scene:
         """The frame at a time, and the layer seen at each of its pixels."""
         H = self.size_hw[0]
         where = self.to_layer(rearrange(coords.grid(self.size_hw), "H W c -> (H W) c"), EVERY, time)
-        alpha = rearrange(self.opacity(where, EVERY), "L (H W) -> L H W", H=H)
-        alpha[0] = 1
-        cells = rearrange(where, "L (H W) c -> L H W c", H=H) + (self.textures.shape[-1] - 1) / 2
-        colours = mirror_sample(self.textures, cells)
+        painted = rearrange(self.paint(where), "L c (H W) -> L c H W", H=H)
+        colours, alpha = painted[:, :3], painted[:, 3]
         frame = colours[0]
         for layer in range(1, len(alpha)):
             frame = torch.lerp(frame, colours[layer], alpha[layer])
@@ -158,7 +164,7 @@ def project(homography: Float[Tensor, "*maps 3 3"], xy: Float[Tensor, "*points 2
     return torch.stack([X / Z, Y / Z], dim=-1)
 
 
-def mirror_sample(values: Float[Tensor, "L C S S"], xy: Float[Tensor, "L H W 2"]) -> Float[Tensor, "L C H W"]:
+def mirror_sample(values: Float[Tensor, "L C S S"], xy: Float[Tensor, "L *points 2"]) -> Float[Tensor, "L C *points"]:
     """Bilinear samples of square maps that are continued beyond their edges as in a mirror."""
     period = 2 * (values.shape[-1] - 1)
     folded = xy.remainder(period)
@@ -231,7 +237,7 @@ def scene(
     light = torch.stack([draw(4) * torch.tensor([0.2, 0.08, 0.15, 0.15]), draw(4, high=0.25), draw(4, high=6.3)], -1)
     return Scene(
         size_hw=(H, W),
-        textures=bank[torch.randint(len(bank), (L,), generator=g)] / 255,
+        textures=F.pad(bank[torch.randint(len(bank), (L,), generator=g)] / 255, (0, 0, 0, 0, 0, 1), value=1.0),
         pose_mean=pose_mean,
         pose_wave=pose_wave,
         pose_rate=pose_rate,

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from . import coords, frames, synthetic
 from .datasets import davis, files
+from .synthetic.motion import Swing
+from .synthetic.sheets import Paint, Sheet, outline
 
 LEAST_AREA = 0.004  # of the frame, for an object to be worth cutting out
 SIDE = 384  # of the pictures that scenes are painted with, pixels
@@ -42,23 +44,23 @@ def scene(
         ValueError: a clip has no object worth cutting out.
     """
     near, ground, far = (names[(index + k) % len(names)] for k in range(3))
-    pictures = [background(root, ground, share), cut_out(root, far, share), cut_out(root, near, share)]
-    plain = synthetic.scene(seed, (size, size), torch.zeros(1, 3, 2, 2, dtype=torch.uint8), (speed, speed), (2, 2))
+    none = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    plain = synthetic.scene(seed, (size, size), none, (speed, speed), replace(synthetic.LAYERS, actors=(2, 2)))
     g = torch.Generator().manual_seed(seed)
-    unit, aim = size / 256, plain.pose_mean.clone()
-    aim[1:, :2] = size * (0.5 + 0.5 * (aim[1:, :2] / size - 0.5))  # objects of which most is in the frame
-    aim[1:, 2] = math.log(unit) + 0.1 * torch.randn(2, generator=g)
-    aim[:, 3], wave = 0.3 * (2 * torch.rand(3, generator=g) - 1), plain.pose_wave.clone()  # upright, as filmed
-    rate, phase = plain.pose_rate.clone(), plain.pose_phase.clone()
+    unit, pose = size / 256, plain.motion.pose
+    mean, wave, rate, phase = (v.clone() for v in (pose.mean, pose.wave, pose.rate, pose.phase))
+    mean[1:, :2] = size * (0.5 + 0.5 * (mean[1:, :2] / size - 0.5))  # objects of which most is in the frame
+    mean[1:, 2] = math.log(unit) + 0.1 * torch.randn(2, generator=g)
+    mean[:, 3] = 0.3 * (2 * torch.rand(3, generator=g) - 1)  # upright, as filmed
     # Over 24 frames each object passes once from its smallest to its largest or back, a factor of up to 2.4.
     wave[1:, 2, 0], rate[1:, 2, 0] = 0.2 + 0.24 * torch.rand(2, generator=g), math.pi / 24
     phase[1:, 2, 0] = math.pi * (torch.rand(2, generator=g) < 0.5) - math.pi / 2
-    outline = torch.zeros_like(plain.outline)
-    outline[:, 0] = SIDE / 2 - 2
-    return replace(
-        plain, textures=torch.stack(pictures), pose_mean=aim, pose_wave=wave, pose_rate=rate, pose_phase=phase,
-        outline=outline, blur=plain.blur / 2, noise=plain.noise / 2,
-    )  # fmt: skip
+    uncut = outline("square", 48, SIDE / 2, g)  # the picture itself has the outline
+    sheets = [Sheet(Paint(background(root, ground, share)), None, 1e9, 1.0, 0.0)]
+    sheets += [Sheet(Paint(cut_out(root, name, share)), uncut, SIDE / 2, 1.0, 0.0) for name in (far, near)]
+    lens = replace(plain.lens, blur=plain.lens.blur / 2, noise=plain.lens.noise / 2, aperture=0.0)
+    motion = replace(plain.motion, pose=Swing(mean, wave, rate, phase))
+    return replace(plain, motion=motion, actors=tuple(sheets), lens=lens)
 
 
 def cut_out(root: str | Path, name: str, share: float) -> Float[Tensor, "4 S S"]:

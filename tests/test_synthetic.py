@@ -53,10 +53,8 @@ def test_visible_points_keep_their_colour_in_a_hundred_scenes(bank):
         made = synthetic.scene(seed, (64, 80), bank, speed=(2, 8)).still()
         video = made.render([0.0, 3.0]).video
         tracks, visible = made.follow(positions(200, seed, (64, 80)), 0.0, [0.0, 3.0])
-        here, there, stayed = (
-            coords.sample(video[t : t + 1], xy[None])[0][0]
-            for t, xy in ((0, tracks[0]), (1, tracks[1]), (1, tracks[0]))
-        )
+        places = ((0, tracks[0]), (1, tracks[1]), (1, tracks[0]))
+        here, there, stayed = (coords.sample(video[t : t + 1], xy[None])[0][0] for t, xy in places)
         seen = visible.all(0)
         moved.append((there - here).abs().mean(0)[seen].median())
         still.append((stayed - here).abs().mean(0)[seen].median())
@@ -141,16 +139,14 @@ def test_a_box_and_a_tube_by_hand():
 def test_what_turns_away_is_hidden():
     """A point in the middle of a ball that turns is seen until it is on the far side, and then again."""
     body = ball((40.0, 40.0, 40.0), swing=3.0)
-    made = synthetic.scene(
-        0, (96, 96), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), content=replace(synthetic.LAYERS, actors=(1, 1))
-    )
+    nothing = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    made = synthetic.scene(0, (96, 96), nothing, content=replace(synthetic.LAYERS, actors=(1, 1)))
     still = Swing(*(0 * v for v in vars(made.motion.pose).values()))
     still = replace(still, mean=torch.tensor([[47.5, 47.5, 0, 0, 0, 0, 0, 0]] * 2))
     bends = replace(made.motion.bends, direction=made.motion.bends.direction * 0)
     camera = replace(made.motion.camera, wave=made.motion.camera.wave * 0)
-    made = replace(
-        made, actors=(made.actors[0], body), motion=replace(made.motion, pose=still, bends=bends, camera=camera)
-    )
+    motion = replace(made.motion, pose=still, bends=bends, camera=camera)
+    made = replace(made, actors=(made.actors[0], body), motion=motion)
     times = [0.0, 5.0, 15.0, 28.0, 31.4]
     tracks, visible = made.follow(torch.tensor([[47.5, 47.5]]), 0.0, times)
     angle = 3.0 * torch.tensor(times).mul(0.1).sin()
@@ -182,10 +178,8 @@ def test_limbs_stay_on_their_joints(family):
     assert len(set(body.joint_names)) == len(body.parent)
     xy = coords.grid((60, 60)) * 8 - 240
     u, v = xy.reshape(1, -1, 2).expand(2, -1, 2).unbind(-1)
-    every = tuple(
-        i.flatten()
-        for i in torch.meshgrid(torch.arange(2), torch.arange(len(body.kind)), torch.arange(3600), indexing="ij")
-    )
+    each = torch.meshgrid(torch.arange(2), torch.arange(len(body.kind)), torch.arange(3600), indexing="ij")
+    every = tuple(i.flatten() for i in each)
     assert torch.equal(pose.cast(body, u, v).depth, pose.cast(body, u, v, every).depth)
 
 
@@ -256,8 +250,7 @@ def test_content_is_what_is_drawn(bank):
         made = [synthetic.scene(seed, SIZE, bank, content=content) for seed in range(15)]
         return made, {type(a).__name__ for scene in made for a in scene.actors[1:]}
 
-    flat, found = kinds(synthetic.LAYERS)
-    assert found == {"Sheet"}
+    assert kinds(synthetic.LAYERS)[1] == {"Sheet"}
     assert kinds(synthetic.Content(sheets=0.0))[1] == {"Body"}
     bare = replace(synthetic.Content(), motion_blur=0.0, compression=0.0, camera=0.0, shadow=0.0, herd=0.0)
     made, found = kinds(bare)

@@ -281,7 +281,7 @@ def _lens(dice: Dice, unit: float, pace: float, seed: int, content: Content) -> 
         fall=(dice(-22, 22) * unit, dice(4, 24) * unit),
         shutter=sometimes(content.motion_blur, 0.15, 0.6),
         aperture=sometimes(content.defocus, 0.8, 3.0) * unit,
-        focus=Swing(torch.tensor(dice(0.9, 2.5)), dice.many(2, high=0.4), dice.many(2, high=0.2), dice.many(2, high=6.3)),
+        focus=Swing(torch.tensor(dice(0.9, 2.5)), *(dice.many(2, high=high) for high in (0.4, 0.2, 6.3))),
         blur=dice(0.0, 1.0),
         noise=sometimes(content.noise, 0.002, 0.03),
         quality=int(dice(25, 90)) * dice.chance(content.compression),

@@ -68,15 +68,14 @@ class Planes:
     def bend(self, x: Tensor, y: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
         """d_t at points of the planes, and how light from a direction (T, 3) falls on the slopes of the waves."""
         dx, dy, shade = torch.zeros_like(x), torch.zeros_like(y), 0.0
-        direction, frequency, phase = (
-            v[..., None] for v in (self.bends.direction, self.bends.frequency, self.bends.phase)
-        )
+        bends = self.bends
+        direction, frequency, phase = (v[..., None] for v in (bends.direction, bends.frequency, bends.phase))
         for k in range(direction.shape[1]):
             angle = torch.addcmul(torch.addcmul(phase[:, k, 0], frequency[:, k, 0], x), frequency[:, k, 1], y)
             wave = self.strength[:, :, k, None] * angle.sin()
             dx, dy = torch.addcmul(dx, direction[:, k, 0], wave), torch.addcmul(dy, direction[:, k, 1], wave)
             if light is not None:
-                steep = (self.bends.direction[:, k].norm(dim=-1, keepdim=True) * self.bends.frequency[:, k])[None]
+                steep = (bends.direction[:, k].norm(dim=-1, keepdim=True) * bends.frequency[:, k])[None]
                 steep = (steep * light[:, None, :2]).sum(-1) * self.strength[:, :, k]
                 shade = shade + steep[..., None] * angle.cos()
         return dx, dy, shade

@@ -118,10 +118,8 @@ class Shot:
     @cached_property
     def poses(self) -> list[Pose | None]:
         """Of the actors that are bodies."""
-        scale = self.planes.scale()
-        return [
-            it.at(self.times, scale[:, a]) if isinstance(it, Body) else None for a, it in enumerate(self.scene.actors)
-        ]
+        pairs = zip(self.scene.actors, self.planes.scale().unbind(1))
+        return [it.at(self.times, scale) if isinstance(it, Body) else None for it, scale in pairs]
 
     @cached_property
     def light(self) -> Float[Tensor, "T 3"]:

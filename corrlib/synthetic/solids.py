@@ -185,8 +185,7 @@ def paint(
     body: Body, pose: Pose, hits: Hits, scale: Float[Tensor, "T"], light: Float[Tensor, "T 3"]
 ) -> Float[Tensor, "3 K"]:
     """The colours of what rays meet, lit from a direction that does not turn with the body."""
-    T, P = hits.depth.shape
-    t = hits.ray // P
+    t = hits.ray // hits.depth.shape[1]
     place = hits.point * pose.half[t, hits.part]
     u = torch.where(hits.face == 0, place[:, 1], place[:, 0])
     v = torch.where(hits.face == 2, place[:, 1], place[:, 2])
@@ -206,7 +205,7 @@ def paint(
 
 def grid_pairs(low: Int[Tensor, "T N 2"], high: Int[Tensor, "T N 2"], width: int) -> tuple[Tensor, Tensor, Tensor]:
     """All pixels of the boxes of all parts, of a grid of a width: time, part and pixel, as `Pose.near` has them."""
-    T, N = low.shape[:2]
+    N = low.shape[1]
     w, h = (high - low).clamp(min=0).flatten(0, 1).unbind(-1)
     count = w * h
     which = torch.repeat_interleave(count)

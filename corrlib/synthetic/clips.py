@@ -34,7 +34,7 @@ def track_clip(made: Scene, times: list[float], num_points: int, query_frames: i
     tracks, visible, _ = (torch.cat(values) for values in zip(*(shot.track(points) for shot in shots)))
     asked = torch.arange(float(query_frames), device=xy.device)[:, None, None].expand(-1, each, 1)
     queries = rearrange(torch.cat([asked, xy], dim=-1), "T P c -> (T P) c")
-    video = (torch.cat([shot.render().video for shot in shots]) * 255).round().to(torch.uint8)
+    video = (torch.cat([shot.render(truth=False).video for shot in shots]) * 255).round().to(torch.uint8)
     return TrackClip(video, queries, tracks, visible, torch.ones_like(visible), f"procedural-{made.seed}")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import figures, sheets
 from .exposure import Lens
-from .motion import Bend, Motion, Swing
+from .motion import Bend, Motion, Swing, changed
 from .scenes import Scene
 from .sheets import Paint, Sheet
 from .solids import Body
@@ -79,10 +79,13 @@ class Dice:
 
     def __init__(self, seed: int):
         self.generator = torch.Generator().manual_seed(seed)
+        self.ahead: list[float] = []
 
     def __call__(self, low: float = 0.0, high: float = 1.0) -> float:
         """A number between two."""
-        return low + (high - low) * torch.rand((), generator=self.generator).item()
+        if not self.ahead:  # many at once: a single one costs as much
+            self.ahead = torch.rand(256, generator=self.generator).tolist()
+        return low + (high - low) * self.ahead.pop()
 
     def many(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Numbers between two."""
@@ -139,7 +142,7 @@ def scene(
         else:
             actors.append(_actor(dice, bank, content, actors[0], pace / unit))
     made = Scene((H, W), motion, tuple(actors), _lens(dice, unit, pace, seed, content), seed)
-    return made if bank.device.type == motion.depth.device.type else moved(made, bank.device)
+    return made if bank.device == depth.device else changed(made, lambda tensor: tensor.to(bank.device))
 
 
 def _motion(dice: Dice, depth: Tensor, pace: float, unit: float, size_hw: tuple[int, int], content: Content) -> Motion:
@@ -195,7 +198,7 @@ def _motion(dice: Dice, depth: Tensor, pace: float, unit: float, size_hw: tuple[
 
 def _paint(dice: Dice, bank: Tensor, smooth: float) -> Paint:
     """A texture, sometimes almost of one colour."""
-    picture = bank[int(dice(0, len(bank)))].cpu().float() / 255
+    picture = bank[int(dice(0, len(bank)))].cpu().float().div_(255)
     if dice.chance(smooth):
         mean = picture.mean(dim=(1, 2), keepdim=True)
         picture = mean + dice(0.12, 0.5) * (picture - mean)
@@ -287,14 +290,3 @@ def _lens(dice: Dice, unit: float, pace: float, seed: int, content: Content) -> 
         quality=int(dice(25, 90)) * dice.chance(content.compression),
         seed=seed,
     )  # fmt: skip
-
-
-def moved(thing, device: torch.device):
-    """A scene, or anything in it, with all its tensors on a device."""
-    if isinstance(thing, Tensor):
-        return thing.to(device)
-    if isinstance(thing, tuple):
-        return tuple(moved(part, device) for part in thing)
-    if hasattr(thing, "__dataclass_fields__"):
-        return replace(thing, **{name: moved(getattr(thing, name), device) for name in thing.__dataclass_fields__})
-    return thing

@@ -9,7 +9,9 @@ for what is far) and d_t a few slow waves. From frame to plane this is closed fo
 that rendering needs; from plane to frame `Planes.to_frame` solves it by iteration.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from einops import rearrange
@@ -65,25 +67,31 @@ class Planes:
         bends = Bend(*(getattr(self.bends, name)[which] for name in ("direction", "frequency", "phase", "rate")))
         return Planes(self.forward[:, which], self.backward[:, which], self.strength[:, which], bends)
 
+    @cached_property
+    def waves(self) -> list[tuple[Tensor, ...]]:
+        """Strength, direction, frequency and phase of each wave, to be broadcast over points."""
+        bends, parts = self.bends, []
+        for k in range(bends.rate.shape[1]):
+            numbers = (*bends.direction[:, k].unbind(-1), *bends.frequency[:, k].unbind(-1), bends.phase[:, k, 0])
+            parts.append((self.strength[:, :, k, None], *(v[:, None] for v in numbers)))
+        return parts
+
     def bend(self, x: Tensor, y: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
         """d_t at points of the planes, and how light from a direction (T, 3) falls on the slopes of the waves."""
-        dx, dy, shade = torch.zeros_like(x), torch.zeros_like(y), 0.0
-        bends = self.bends
-        direction, frequency, phase = (v[..., None] for v in (bends.direction, bends.frequency, bends.phase))
-        for k in range(direction.shape[1]):
-            angle = torch.addcmul(torch.addcmul(phase[:, k, 0], frequency[:, k, 0], x), frequency[:, k, 1], y)
-            wave = self.strength[:, :, k, None] * angle.sin()
-            dx, dy = torch.addcmul(dx, direction[:, k, 0], wave), torch.addcmul(dy, direction[:, k, 1], wave)
+        dx, dy, shade = 0.0, 0.0, 0.0
+        for strength, to_x, to_y, along_x, along_y, phase in self.waves:
+            angle = torch.addcmul(torch.addcmul(phase, along_x, x), along_y, y)
+            wave = strength * angle.sin()
+            dx, dy = dx + to_x * wave, dy + to_y * wave
             if light is not None:
-                steep = (bends.direction[:, k].norm(dim=-1, keepdim=True) * bends.frequency[:, k])[None]
-                steep = (steep * light[:, None, :2]).sum(-1) * self.strength[:, :, k]
-                shade = shade + steep[..., None] * angle.cos()
+                slope = along_x * light[:, None, :1] + along_y * light[:, None, 1:2]
+                shade = shade + (to_x * to_x + to_y * to_y).sqrt() * slope * strength * angle.cos()
         return dx, dy, shade
 
     def from_frame(self, x: Tensor, y: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
         """Points of the planes seen at pixel positions, and the shading of the waves there."""
         v, w = project(self.backward, x, y)
-        if not self.bends.direction.any():
+        if not self.bent:
             return v, w, 0.0
         dx, dy, shade = self.bend(v, w, light)
         return v + dx, w + dy, shade
@@ -95,6 +103,15 @@ class Planes:
             dx, dy, _ = self.bend(v, w)
             v, w = x - dx, y - dy
         return project(self.forward, v, w)
+
+    @cached_property
+    def bent(self) -> bool:
+        """Whether any of the planes bends."""
+        return bool(self.bends.direction.any())
+
+    def double(self) -> "Planes":
+        """The same in double precision."""
+        return changed(self, Tensor.double)
 
     def scale(self) -> Float[Tensor, "T A"]:
         """Frame pixels a pixel of the plane, at its centre."""
@@ -148,8 +165,8 @@ class Motion:
 
 def homogeneous(h: Float[Tensor, "T A 3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Points (T, A, P) through homographies, before the division."""
-    h = h[..., None]
-    return tuple(torch.addcmul(torch.addcmul(h[:, :, i, 2], h[:, :, i, 0], x), h[:, :, i, 1], y) for i in range(3))
+    rows = (row.unbind(-1) for row in h[..., None, :].unbind(2))
+    return tuple(torch.addcmul(torch.addcmul(c, a, x), b, y) for a, b, c in rows)
 
 
 def project(h: Float[Tensor, "T A 3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,3 +183,14 @@ def rotation(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:
     cross = rearrange(torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1), "... (i j) -> ... i j", i=3)
     sin, cos = angle.sin()[..., None], angle.cos()[..., None]
     return torch.eye(3, dtype=vector.dtype, device=vector.device) + sin * cross + (1 - cos) * cross @ cross
+
+
+def changed(thing, change: Callable[[Tensor], Tensor]):
+    """A dataclass, or a tuple, in which all tensors, at any depth, are changed."""
+    if isinstance(thing, Tensor):
+        return change(thing)
+    if isinstance(thing, tuple):
+        return tuple(changed(part, change) for part in thing)
+    if hasattr(thing, "__dataclass_fields__"):
+        return replace(thing, **{name: changed(getattr(thing, name), change) for name in thing.__dataclass_fields__})
+    return thing

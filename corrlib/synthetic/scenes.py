@@ -19,7 +19,7 @@ from torch import Tensor
 from .. import coords
 from . import exposure, solids
 from .exposure import Lens
-from .motion import Motion, Planes
+from .motion import Motion, Planes, changed
 from .sheets import Sheet
 from .solids import FAR, Body, Pose
 
@@ -122,6 +122,11 @@ class Shot:
         return [it.at(self.times, scale) if isinstance(it, Body) else None for it, scale in pairs]
 
     @cached_property
+    def exact(self) -> tuple[Planes, list[Pose | None]]:
+        """Planes and poses in double precision, for truth."""
+        return self.planes.double(), [pose and changed(pose, Tensor.double) for pose in self.poses]
+
+    @cached_property
     def light(self) -> Float[Tensor, "T 3"]:
         """Towards the light."""
         return self.scene.lens.direction.at(self.times)
@@ -137,14 +142,16 @@ class Shot:
         """The material points seen at pixel positions, P at each time; T * P of them."""
         T, P = xy.shape[:2]
         x, y = xy.double().unbind(-1)
-        us, vs, _ = self.planes.from_frame(x[:, None], y[:, None])
+        planes, poses = self.exact
+        us, vs, _ = planes.from_frame(x[:, None], y[:, None])
         actor = torch.zeros(T, P, dtype=torch.long, device=xy.device)
         part, points = torch.zeros_like(actor), torch.zeros(3, T, P, dtype=x.dtype, device=xy.device)
-        for a, (it, pose) in enumerate(zip(self.scene.actors, self.poses)):
+        for a, (it, pose) in enumerate(zip(self.scene.actors, poses)):
             u, v = us[:, a], vs[:, a]
             if pose is None:
                 here = it.opacity(u, v) > 0.5
                 points = torch.where(here, torch.stack([u, v, torch.zeros_like(u)]), points)
+                part = torch.where(here, 0, part)
             else:
                 hits = pose.cast(it, u, v)
                 here = hits.covered()
@@ -155,14 +162,14 @@ class Shot:
 
     def locate(self, points: Points) -> tuple[Float[Tensor, "T P 2"], Float[Tensor, "T P"]]:
         """Where material points are, in pixels, and the distance of those of bodies as in `Hits`."""
-        T = len(self.times)
+        T, (planes, poses) = len(self.times), self.exact
         u, v, _ = points.point.T[:, None].repeat(1, T, 1)
         depth = torch.ones_like(u)
-        for a, pose in enumerate(self.poses):
+        for a, pose in enumerate(poses):
             if pose is not None:
                 own = (points.actor == a).nonzero()[:, 0]
                 u[:, own], v[:, own], depth[:, own] = pose.place(points.part[own], points.point[own])
-        found = self.planes.select(points.actor).to_frame(u[..., None], v[..., None])
+        found = planes.select(points.actor).to_frame(u[..., None], v[..., None])
         return torch.cat(found, dim=-1), depth
 
     def track(self, points: Points) -> tuple[Float[Tensor, "T P 2"], Bool[Tensor, "T P"], Float[Tensor, "T P"]]:
@@ -175,23 +182,24 @@ class Shot:
         """Whether material points, located before, are in the frame and nothing is in front of them."""
         free = coords.inside(xy, self.scene.size_hw)
         x, y = xy.unbind(-1)
-        us, vs, _ = self.planes.from_frame(x[:, None], y[:, None])
-        for a, (it, pose) in enumerate(zip(self.scene.actors, self.poses)):
+        planes, poses = self.exact
+        us, vs, _ = planes.from_frame(x[:, None], y[:, None])
+        for a, (it, pose) in enumerate(zip(self.scene.actors, poses)):
             if a == 0:
                 continue
             u, v = us[:, a], vs[:, a]
             if pose is None:
                 covers = (it.opacity(u, v) > 0.5) & (points.actor < a)
             else:
-                near = SURFACE * pose.radius.amax(1) / pose.eye
+                near = SURFACE * pose.half.amax((1, 2)) / pose.eye
                 first = pose.cast(it, u, v).depth
                 covers = (first < FAR) & (points.actor < a)
                 covers |= (points.actor == a) & (first < depth - near[:, None])
             free &= ~covers
         return free
 
-    def render(self) -> Frames:
-        """What the camera stores."""
+    def render(self, truth: bool = True) -> Frames:
+        """What the camera stores; without the truth, masks and depth are left as those of the background."""
         H, W = self.scene.size_hw
         T, lens, device = len(self.times), self.scene.lens, self.times.device
         canvas = torch.zeros(T, 3, H, W, device=device)
@@ -213,24 +221,28 @@ class Shot:
             rows, columns = torch.arange(h, device=device), torch.arange(w, device=device)
             y = (top[:, None] + rows).float()[:, :, None].expand(T, h, w).reshape(T, -1)
             x = (left[:, None] + columns).float()[:, None].expand(T, h, w).reshape(T, -1)
-            painted, hard, member, far = (
-                rearrange(v, "T ... (h w) -> T ... h w", h=h) for v in self._paint(a, box, x, y)
-            )
+            colour, opacity, hard, member, far = (
+                v.unflatten(-1, (h, w)) for v in self._paint(a, box, x, y)
+            )  # fmt: skip
             if isinstance(actor, Body):
-                painted = exposure.soften(painted[:, :3], painted[:, 3:])
-            if float(sigma.max()) > 0.4:
-                painted = exposure.blur(painted, sigma)
-            if float(way.abs().max()) > 1.2:
-                painted = exposure.smear(painted, way)
-            dark = exposure.shade(painted[:, 3:]) * lens.shadow if lens.shadow and a else None
+                colour, opacity = exposure.soften(colour, opacity)
+            blurred = [float(sigma.max()) > 0.4, float(way.abs().max()) > 1.2]
+            if any(blurred):
+                painted = torch.cat([colour * opacity, opacity], dim=1)
+                painted = exposure.blur(painted, sigma) if blurred[0] else painted
+                painted = exposure.smear(painted, way) if blurred[1] else painted
+                opacity = painted[:, 3:]
+                colour = painted[:, :3] / opacity.clamp(min=1e-4)
+            dark = exposure.shade(opacity) * lens.shadow if lens.shadow and a else None
             for t, (i, j) in enumerate(zip(top.tolist(), left.tolist())):
                 if dark is not None:
                     self._darken(canvas[t], dark[t], i, j)
                 within = (slice(i, min(i + h, H)), slice(j, min(j + w, W)))
                 p, q = within[0].stop - i, within[1].stop - j
-                canvas[t][:, *within].mul_(1 - painted[t, 3, :p, :q]).add_(painted[t, :3, :p, :q])
+                canvas[t][:, *within].lerp_(colour[t, :, :p, :q], opacity[t, :, :p, :q])
                 if not a:
                     depths[t] = depth
+                if not a or not truth:
                     continue
                 on = hard[t, :p, :q]
                 masks[t][within] = torch.where(on, number + member[t, :p, :q], masks[t][within])
@@ -239,7 +251,7 @@ class Shot:
         return Frames(lens.expose(canvas, self.times), masks, depths)
 
     def _paint(self, a: int, box: "Box", x: Float[Tensor, "T P"], y: Float[Tensor, "T P"]) -> tuple[Tensor, ...]:
-        """Premultiplied colours and opacity of an actor (T, 4, P), where it is seen, which member, how far."""
+        """Colours (T, 3, P) and opacity (T, 1, P) of an actor, where it is seen, which member, how far."""
         actor, planes, pose, scale = self.scene.actors[a], self.alone[a], self.poses[a], self.planes.scale()[:, a]
         T, P = x.shape
         if pose is None:
@@ -249,20 +261,24 @@ class Shot:
             if actor.relief:
                 colour = colour * (1 + actor.relief * slope)
             opacity = actor.opacity(u, v)[:, None]
-            painted = torch.cat([colour[:, :3] * opacity, opacity], dim=1)
-            return painted, opacity[:, 0] > 0.5, torch.zeros_like(x, dtype=torch.long), torch.ones_like(x)
+            return (
+                colour[:, :3],
+                opacity,
+                opacity[:, 0] > 0.5,
+                torch.zeros_like(x, dtype=torch.long),
+                torch.ones_like(x),
+            )
         u, v, _ = planes.from_frame(x[:, None], y[:, None])
         first = torch.stack([box.left, box.top], dim=-1)[:, None]
         limit = torch.tensor([box.w, box.h], device=x.device)
         low, high = ((v.long() - first).clamp(min=0).minimum(limit) for v in (box.low.floor(), box.high.ceil() + 1))
         hits = pose.cast(actor, u[:, 0], v[:, 0], solids.grid_pairs(low, high, box.w))
-        painted = torch.zeros(4, T * P, device=x.device)
-        painted[:3, hits.ray] = solids.paint(actor, pose, hits, scale, self.light)
-        painted[3, hits.ray] = 1
+        colour = torch.zeros(3, T * P, device=x.device)
+        colour[:, hits.ray] = solids.paint(actor, pose, hits, scale, self.light)
         member = torch.zeros(T * P, dtype=torch.long, device=x.device)
         member[hits.ray] = actor.member[hits.part]
-        painted = rearrange(painted, "c (T P) -> T c P", T=T)
-        return painted, hits.covered(), member.reshape(T, P), hits.depth
+        colour, hard = rearrange(colour, "c (T P) -> T c P", T=T), hits.covered()
+        return colour, hard[:, None].to(x.dtype), hard, member.reshape(T, P), hits.depth
 
     def _box(self, a: int, spread: int) -> "Box | None":
         """Where in the frame all that is seen of an actor is; None if it is outside at all times."""

@@ -1,5 +1,6 @@
 """What actors are painted with, and the flat ones among them: sheets cut out along an outline."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +47,8 @@ class Paint:
             values = values[..., ::2] + values[..., 1::2]
             values = (values[..., ::2, :] + values[..., 1::2, :]) / 4
         half = self.picture.shape[-1] / 2
-        xy = torch.stack([u + half, v + half], dim=-1)
-        xy = xy / 2**k - 0.5 if k else xy - 0.5
-        return coords.sample(values, xy, padding="reflection")[0]
+        xy = torch.stack([u, v], dim=-1) / 2**k + (half / 2**k - 0.5)
+        return coords.read(values, xy, padding="reflection")
 
 
 def level(zoom: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
@@ -72,7 +72,7 @@ class Sheet:
             return torch.ones_like(u)
         step = (len(self.outline) - 1) / (2 * self.reach)
         xy = torch.stack([u, v], dim=-1)[None] * step + (len(self.outline) - 1) / 2
-        edge = coords.sample(self.outline[None, None], xy)[0][0, 0].to(u.dtype)
+        edge = coords.read(self.outline[None, None], xy)[0, 0].to(u.dtype)
         opacity = (0.5 + edge / self.softness).clamp(0, 1)
         if len(self.paint.picture) == 4:
             opacity = opacity * self.paint.sample(u, v, torch.ones(len(u)))[:, 3]
@@ -87,14 +87,20 @@ class Sheet:
         return hull.amin(2), hull.amax(2)
 
 
+@functools.cache
+def _polar(size: int) -> tuple[Tensor, ...]:
+    """x and y of a map over [-1, 1], and radius and angle."""
+    x, y = (2 * coords.grid((size, size)) / (size - 1) - 1).unbind(-1)
+    return x.contiguous(), y.contiguous(), (x * x + y * y).sqrt(), torch.atan2(y, x)
+
+
 def outline(kind: str, size: int, reach: float, generator: torch.Generator) -> Float[Tensor, "N N"]:
     """A random outline within a circle: "blob", "polygon", "star" or "ring", or "square", as `Sheet.outline`."""
 
     def draw(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=generator)
 
-    x, y = (2 * coords.grid((size, size)) / (size - 1) - 1).unbind(-1)
-    radius, angle = (x * x + y * y).sqrt(), torch.atan2(y, x)
+    x, y, radius, angle = _polar(size)
     turn = 2 * torch.pi * draw(1)
     if kind == "square":
         edges = torch.ones_like(x)

@@ -58,9 +58,12 @@ class Body:
                 joints.append(centres[parent] + reach)
                 centres.append(joints[n] + axes[n][..., 2] * half[:, n, 2:])
         eye = (self.eye / scale).clamp(min=1.5 * self.extent())
-        round_ = torch.tensor([k == 0 for k in self.kind], device=half.device)
-        radius = torch.where(round_, half.amax(-1), half.norm(dim=-1))
-        return Pose(torch.stack(centres, 1), torch.stack(axes, 1), half, radius, torch.stack(joints, 1), eye)
+        axes, joint = torch.stack(axes, 1), torch.stack(joints, 1)
+        sides = (axes * half[..., None, :]).abs()
+        round_ = (QUADRIC[list(self.kind)] > 0).to(half.device)[:, None]
+        # Along round axes a part reaches as far as the root of the sum of their squares.
+        reach = (sides * ~round_).sum(-1) + (sides * round_).square().sum(-1).sqrt()
+        return Pose(torch.stack(centres, 1), axes, half, reach, joint, eye)
 
     def extent(self) -> float:
         """A bound on how far any part reaches from the origin, in pixels of the plane."""
@@ -94,35 +97,31 @@ class Pose:
     centre: Float[Tensor, "T N 3"]
     axes: Float[Tensor, "T N 3 3"]  # columns
     half: Float[Tensor, "T N 3"]
-    radius: Float[Tensor, "T N"]  # of the ball around each part
+    reach: Float[Tensor, "T N 3"]  # of each part from its centre along the axes of the body
     joint: Float[Tensor, "T N 3"]
     eye: Float[Tensor, "T"]  # D
 
-    def discs(self) -> tuple[Float[Tensor, "T N 2"], Float[Tensor, "T N"]]:
-        """Circles of the plane that hold what is seen of each part."""
-        eye = self.eye[:, None]
-        deep = eye + self.centre[..., 2]
-        x, y = self.centre[..., 0] / deep, self.centre[..., 1] / deep
-        # A ball at an angle off the axis is seen up to that angle and its own half angle.
-        off = (x * x + y * y).sqrt().atan()
-        own = (self.radius * off.cos() / deep).clamp(max=0.95).asin()
-        reach = own.sin() / (off.cos() * (off + own).clamp(max=1.45).cos())
-        return torch.stack([x, y], dim=-1) * eye[..., None], reach * eye
+    def bounds(self) -> tuple[Float[Tensor, "T N 2"], Float[Tensor, "T N 2"]]:
+        """Corners of boxes of the plane that hold what is seen of each part."""
+        ends = torch.stack([-self.reach[..., 2], self.reach[..., 2]], -1)
+        deep = 1 + (self.centre[..., 2:] + ends) / self.eye[:, None, None]
+        sides = torch.stack([self.centre - self.reach, self.centre + self.reach], dim=-1)[..., :2, :]
+        seen = (sides[..., None] / deep.clamp(min=0.05)[..., None, None, :]).flatten(-2)  # both sides, near and far
+        return seen.amin(-1), seen.amax(-1)
 
     def boxes(self, planes: Planes) -> tuple[Float[Tensor, "T N 2"], Float[Tensor, "T N 2"]]:
         """The corners of boxes of the frame that hold each part, on the first of the planes."""
-        centre, radius = self.discs()
-        radius = radius + planes.bending()
-        around = radius.new_tensor([[1, 0.42], [0.42, 1], [-0.42, 1], [-1, 0.42]])  # half of an 8-gon around the disc
-        points = centre[:, :, None] + radius[..., None, None] * torch.cat([around, -around])
-        hull = planes.hull(*points.flatten(1, 2).unbind(-1)).unflatten(1, points.shape[1:3])
+        low, high = self.bounds()
+        (x0, y0), (x1, y1) = ((v + s).unbind(-1) for v, s in ((low, -planes.bending()), (high, planes.bending())))
+        x, y = torch.stack([x0, x1, x0, x1], dim=-1), torch.stack([y0, y0, y1, y1], dim=-1)
+        hull = planes.hull(x.flatten(1), y.flatten(1)).unflatten(1, (-1, 4))
         return hull.amin(2), hull.amax(2)
 
     def near(self, u: Float[Tensor, "T P"], v: Float[Tensor, "T P"]) -> tuple[Tensor, Tensor, Tensor]:
         """Which rays may meet which parts: time, part and ray."""
-        centre, radius = self.discs()
-        x, y = u[:, None] - centre[..., :1], v[:, None] - centre[..., 1:]
-        return (x * x + y * y < (radius * radius)[..., None]).nonzero().unbind(-1)
+        low, high = self.bounds()
+        within = (u[:, None] >= low[..., :1]) & (u[:, None] <= high[..., :1])
+        return (within & (v[:, None] >= low[..., 1:]) & (v[:, None] <= high[..., 1:])).nonzero().unbind(-1)
 
     def cast(
         self,

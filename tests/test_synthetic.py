@@ -8,7 +8,7 @@ from einops import rearrange
 
 from corrlib import coords, synthetic, textures
 from corrlib.synthetic import figures, scenes, solids
-from corrlib.synthetic.content import Dice
+from corrlib.synthetic.dice import Dice
 from corrlib.synthetic.motion import Swing, rotation
 from corrlib.synthetic.sheets import Paint
 from corrlib.synthetic.solids import FAR
@@ -101,7 +101,7 @@ def ball(half, eye=400.0, swing=0.0):
     root = torch.zeros(7, 3)
     root[2, 1], root[4] = swing, 0.1
     limbs = [figures.Limb("centre", -1, (0, 0, 0), 0, 0, half)]
-    made = figures.body(limbs, 1.0, 0.0, [root], Paint(torch.rand(3, 32, 32)), eye, Dice(0))
+    made = figures.body(limbs, 1.0, 0.0, root[None], Paint(torch.rand(3, 32, 32)), eye, Dice(0))
     still = replace(made.breath, wave=made.breath.wave * 0)
     return replace(made, breath=still)
 
@@ -116,10 +116,10 @@ def test_a_ball_by_hand():
     tangent = 40 / (1 - 0.01) ** 0.5  # perspective shows a little more than the radius
     assert 40.1 < tangent < 41
     assert hits.covered().tolist() == [[True, True, True, False]]
-    assert torch.allclose(hits.normal[0], torch.tensor([0.0, 0.0, -1.0]), atol=1e-5)
-    place = hits.point[1] * 40
+    assert torch.allclose(hits.point[:, 0], torch.tensor([0.0, 0.0, -1.0]), atol=1e-5)
+    place = hits.point[:, 1] * 40
     assert place.norm().item() == pytest.approx(40, abs=1e-3)
-    x, y, depth = pose.place(hits.part, hits.point)
+    x, y, depth = pose.place(hits.part, hits.point.T)
     assert torch.allclose(x[0], u[0, :3], atol=1e-3) and y.abs().max() < 1e-4
     assert torch.allclose(depth[0], hits.depth[0, :3], atol=1e-6)
 
@@ -167,7 +167,7 @@ def test_limbs_stay_on_their_joints(family):
     limbs = figures.FAMILIES[family](dice)
     root = torch.zeros(7, 3)
     root[2], root[4] = 1.0, 0.1
-    body = figures.body(limbs, 60.0, 0.3, [root], Paint(torch.rand(3, 32, 32)), 500.0, dice)
+    body = figures.body(limbs, 60.0, 0.3, root[None], Paint(torch.rand(3, 32, 32)), 500.0, dice)
     pose = body.at(torch.tensor([0.0, 7.0]), torch.ones(2))
     for n, parent in enumerate(body.parent):
         if parent >= 0:

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from . import figures, sheets
+from .dice import Dice
 from .exposure import Lens
 from .motion import Bend, Motion, Swing, changed
 from .scenes import Scene
@@ -72,36 +73,6 @@ class Content:
 
 LAYERS = Content(solids=0.0, figures=0.0)  # flat layers only
 HELD_OUT = Content(rigid=("can", "pile", "table"), articulated=("worm", "quadruped"), outlines=("ring", "star"))
-
-
-class Dice:
-    """Draws from one generator."""
-
-    def __init__(self, seed: int):
-        self.generator = torch.Generator().manual_seed(seed)
-        self.ahead: list[float] = []
-
-    def __call__(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A number between two."""
-        if not self.ahead:  # many at once: a single one costs as much
-            self.ahead = torch.rand(256, generator=self.generator).tolist()
-        return low + (high - low) * self.ahead.pop()
-
-    def many(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Numbers between two."""
-        return low + (high - low) * torch.rand(shape, generator=self.generator)
-
-    def log(self, low: float, high: float) -> float:
-        """A number between two, its logarithm evenly so."""
-        return math.exp(self(math.log(low), math.log(high)))
-
-    def chance(self, share: float) -> bool:
-        """True in this share of throws."""
-        return self() < share
-
-    def pick(self, *things):
-        """One of them."""
-        return things[min(int(self() * len(things)), len(things) - 1)]
 
 
 def scene(
@@ -228,11 +199,11 @@ def _actor(dice: Dice, bank: Tensor, content: Content, background: Sheet, pace: 
     size = size / (1 + 0.25 * (herd - 1))
     upright = family in ("quadruped", "biped") and dice.chance(0.8)
     rate = min(SWIFTEST, dice(0.02, 0.06) * (1 + pace / 2))
-    roots = [_root(dice, family, upright, size, herd, k, rate) for k in range(herd)]
+    roots = torch.stack([_root(dice, upright, size, herd, k, rate) for k in range(herd)])
     return figures.body(limbs, size, rate * dice(0.8, 2.0), roots, paint, dice.log(350, 1200), dice)
 
 
-def _root(dice: Dice, family: str, upright: bool, size: float, herd: int, k: int, rate: float) -> Tensor:
+def _root(dice: Dice, upright: bool, size: float, herd: int, k: int, rate: float) -> Tensor:
     """Where a body stands and how it turns, as `figures.body` wants it."""
     place = [(k - (herd - 1) / 2) * size * dice(0.8, 1.5), size * dice(-0.3, 0.3), size * dice(-0.6, 0.6)]
     root = torch.zeros(7, 3)

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from .motion import Swing
+from .dice import Dice
+from .motion import Swing, rotation
 from .sheets import Paint
 from .solids import KINDS, Body
 
@@ -148,7 +150,7 @@ FAMILIES = {**RIGID, **ARTICULATED}
 
 
 def body(
-    limbs: list[Limb], size: float, pace: float, roots: list[Tensor], paint: Paint, eye: float, draw: Draw
+    limbs: list[Limb], size: float, pace: float, roots: Float[Tensor, "M 7 3"], paint: Paint, eye: float, dice: Dice
 ) -> Body:
     """A body of some limbs, once for each root: several make a herd, all alike and each in its own step.
 
@@ -156,52 +158,53 @@ def body(
         limbs: as the families make them.
         size: of the body, pixels of the plane.
         pace: of the joints, radians a frame.
-        roots: (7, 3) each: position in pixels, two rows of amplitudes, rates and phases of the turning,
-            so that row 0 is the position, 1 the middle rotation vector, 2 and 3 amplitudes, 4 rates, 5, 6 phases.
+        roots: position in pixels; then of the rotation vector of the whole: its mean, the amplitudes
+            of two sinusoids, their rate (the second is 1.7 times as fast), and their phases.
         paint: of all parts.
         eye: distance of the eye, pixels of the plane.
-        draw: numbers between two.
+        dice: of all that differs from body to body.
     """
-    rows, N = [], len(limbs)
-    for m, root in enumerate(roots):
-        beat = pace * draw(0.8, 1.2)
-        late = draw(0, 6.3)
-        for limb in limbs:
-            first = limb.parent < 0
-            hinge = torch.zeros(3, 7)  # mean, two amplitudes, two rates, two phases
-            hinge[:, 3:5] = beat
-            hinge[0, 1], hinge[1, 1] = limb.swing * draw(0.6, 1.2), limb.sway * draw(0.6, 1.2)
-            hinge[:, 5] = limb.phase + late
-            if first:
-                hinge = torch.stack([root[1], root[2], root[3], root[4], 1.7 * root[4], root[5], root[6]], dim=-1)
-            rows.append((limb, limb.parent + m * N if not first else -1, m, root[0] if first else None, hinge))
-    hinges = torch.stack([row[4] for row in rows])
-    count = len(rows)
-    tilt = torch.tensor([[limb.tilt, limb.around] for limb, *_ in rows])
-    (sin_b, sin_a), (cos_b, cos_a) = tilt.sin().T, tilt.cos().T
-    zero, one = torch.zeros(count), torch.ones(count)
-    about_x = torch.stack([one, zero, zero, zero, cos_b, -sin_b, zero, sin_b, cos_b], -1).reshape(-1, 3, 3)
-    about_z = torch.stack([cos_a, -sin_a, zero, sin_a, cos_a, zero, zero, zero, one], -1).reshape(-1, 3, 3)
-    breath = torch.zeros(count, 2)
-    breath[:, 0] = draw(0.0, 0.09) if N > 1 else draw(0.0, 0.05)
-    patchy = draw(0, 1) < 0.4 and N > 1  # parts of a colour of their own
-    tints = torch.tensor([[draw(0.65, 1.25) for _ in range(3)] for _ in limbs]) if patchy else torch.ones(N, 3)
-    shifts = torch.tensor([[draw(-150, 150), draw(-150, 150)] for _ in limbs])
+    M, N = len(roots), len(limbs)
+    first = torch.tensor([limb.parent < 0 for limb in limbs] * M)
+    tilt = torch.tensor([[limb.tilt, limb.around] for limb in limbs])
+    zero = torch.zeros(N)
+    about_x = rotation(torch.stack([tilt[:, 0], zero, zero], dim=-1))
+    about_z = rotation(torch.stack([zero, zero, tilt[:, 1]], dim=-1))
+
+    amplitude = torch.zeros(M * N, 3, 2)
+    amplitude[:, :2, 0] = torch.tensor([[limb.swing, limb.sway] for limb in limbs] * M) * dice.many(
+        M * N, 2, low=0.6, high=1.2
+    )
+    rate = (pace * dice.many(M, low=0.8, high=1.2)).repeat_interleave(N)[:, None, None].repeat(1, 3, 2)
+    phase = torch.tensor([limb.phase for limb in limbs] * M) + dice.many(M, high=6.3).repeat_interleave(N)
+    phase = phase[:, None, None].repeat(1, 3, 2)
+    place, mean, wave0, wave1, speed, phase0, phase1 = roots.unbind(1)
+    middle, anchor = (
+        torch.zeros(M * N, 3),
+        torch.tensor([limb.anchor for limb in limbs], dtype=torch.float32).repeat(M, 1),
+    )
+    middle[first], anchor[first] = mean, place
+    amplitude[first] = torch.stack([wave0, wave1], dim=-1)
+    rate[first], phase[first] = torch.stack([speed, 1.7 * speed], dim=-1), torch.stack([phase0, phase1], dim=-1)
+
+    breath = torch.tensor([dice(0.0, 0.09 if N > 1 else 0.05), 0.0]).expand(M * N, 2)
+    patchy = dice.chance(0.4) and N > 1  # parts of a colour of their own
+    tint, shift = dice.many(N, 3, low=0.65, high=1.25), dice.many(N, 2, low=-150, high=150)
     return Body(
         paint=paint,
-        kind=tuple(KINDS.index(limb.kind) for limb, *_ in rows),
-        parent=tuple(row[1] for row in rows),
-        member=torch.tensor([row[2] for row in rows]),
-        anchor=torch.stack([torch.tensor(limb.anchor) if at is None else at for limb, _, _, at, _ in rows]),
-        rest=about_z @ about_x,
-        half=torch.tensor([limb.half for limb, *_ in rows]) * size,
-        hinge=Swing(hinges[..., 0], hinges[..., 1:3], hinges[..., 3:5], hinges[..., 5:7]),
-        breath=Swing(torch.zeros(count), breath, torch.full((count, 2), pace), torch.rand(count, 2) * 0 + draw(0, 6.3)),
-        tint=tints.repeat(len(roots), 1),
-        shift=shifts.repeat(len(roots), 1),
-        joint_names=tuple(f"{limb.joint}" for limb, *_ in rows),
-        shine=draw(0.1, 0.6) if draw(0, 1) < 0.4 else 0.0,
-        hardness=draw(8, 60),
-        ambient=draw(0.35, 0.8),
+        kind=tuple(KINDS.index(limb.kind) for limb in limbs) * M,
+        parent=tuple(limb.parent + m * N if limb.parent >= 0 else -1 for m in range(M) for limb in limbs),
+        member=torch.arange(M).repeat_interleave(N),
+        anchor=anchor,
+        rest=(about_z @ about_x).repeat(M, 1, 1),
+        half=torch.tensor([limb.half for limb in limbs]).repeat(M, 1) * size,
+        hinge=Swing(middle, amplitude, rate, phase),
+        breath=Swing(torch.zeros(M * N), breath, torch.full((M * N, 2), pace), dice.many(M * N, 2, high=6.3)),
+        tint=(tint if patchy else torch.ones(N, 3)).repeat(M, 1),
+        shift=shift.repeat(M, 1),
+        joint_names=tuple(limb.joint for limb in limbs) * M,
+        shine=dice(0.1, 0.6) * dice.chance(0.4),
+        hardness=dice(8, 60),
+        ambient=dice(0.35, 0.8),
         eye=eye,
-    )  # fmt: skip
+    )

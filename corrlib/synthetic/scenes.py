@@ -156,7 +156,7 @@ class Shot:
                 hits = pose.cast(it, u, v)
                 here = hits.covered()
                 part.view(-1)[hits.ray] = hits.part
-                points.view(3, -1)[:, hits.ray] = hits.point.T
+                points.view(3, -1)[:, hits.ray] = hits.point
             actor = torch.where(here, a, actor)
         return Points(actor.flatten(), part.flatten(), points.flatten(1).T)
 

@@ -7,6 +7,7 @@ A material point is a part and a point in units of that part's half sizes.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,33 +45,42 @@ class Body:
 
     def at(self, times: Float[Tensor, "T"], scale: Float[Tensor, "T"]) -> "Pose":
         """Where its parts are at some times, at which its plane has a scale."""
-        turn = rotation(self.hinge.at(times))
+        T, N = len(times), len(self.kind)
         half = self.half * self.breath.at(times).exp()[..., None]
-        axes, joints, centres = [], [], []
-        for n, parent in enumerate(self.parent):
-            if parent < 0:
-                axes.append(turn[:, n] @ self.rest[n])
-                joints.append(self.anchor[n].expand(len(times), 3))
-                centres.append(joints[n])
-            else:
-                axes.append(axes[parent] @ self.rest[n] @ turn[:, n])
-                reach = (axes[parent] * (self.anchor[n] * half[:, parent])[:, None]).sum(-1)
-                joints.append(centres[parent] + reach)
-                centres.append(joints[n] + axes[n][..., 2] * half[:, n, 2:])
+        axes = self.rest @ rotation(self.hinge.at(times))
+        joint = self.anchor.expand(T, N, 3).clone()
+        centre = joint.clone()
+        for own, above in self.generations:
+            upper = axes[:, above]
+            axes[:, own] = upper @ axes[:, own]
+            joint[:, own] = centre[:, above] + (upper * (self.anchor[own] * half[:, above])[:, :, None]).sum(-1)
+            centre[:, own] = joint[:, own] + axes[:, own][..., 2] * half[:, own, 2:]
         eye = (self.eye / scale).clamp(min=1.5 * self.extent())
-        axes, joint = torch.stack(axes, 1), torch.stack(joints, 1)
         sides = (axes * half[..., None, :]).abs()
         round_ = (QUADRIC[list(self.kind)] > 0).to(half.device)[:, None]
         # Along round axes a part reaches as far as the root of the sum of their squares.
         reach = (sides * ~round_).sum(-1) + (sides * round_).square().sum(-1).sqrt()
-        return Pose(torch.stack(centres, 1), axes, half, reach, joint, eye)
+        return Pose(centre, axes, half, reach, joint, eye)
+
+    @cached_property
+    def generations(self) -> list[tuple[Tensor, Tensor]]:
+        """The parts that hang on others, and those others, in an order in which each follows its own."""
+        depth = []
+        for parent in self.parent:
+            depth.append(depth[parent] + 1 if parent >= 0 else 0)
+        levels = [[n for n, d in enumerate(depth) if d == level] for level in range(1, max(depth) + 1)]
+        device = self.half.device
+        return [
+            (torch.tensor(own, device=device), torch.tensor([self.parent[n] for n in own], device=device))
+            for own in levels
+        ]
 
     def extent(self) -> float:
         """A bound on how far any part reaches from the origin, in pixels of the plane."""
-        reach = []
+        reach, own = [], (2 * self.half.amax(1)).tolist()
+        start = self.anchor.norm(dim=1).tolist()
         for n, parent in enumerate(self.parent):
-            before = reach[parent] if parent >= 0 else float(self.anchor[n].norm())
-            reach.append(before + 2 * float(self.half[n].max()))
+            reach.append(own[n] + (reach[parent] if parent >= 0 else start[n]))
         return max(reach)
 
 
@@ -80,9 +90,8 @@ class Hits:
 
     ray: Int[Tensor, "K"]  # number in T x P
     part: Int[Tensor, "K"]
-    point: Float[Tensor, "K 3"]  # in half sizes of the part
-    normal: Float[Tensor, "K 3"]  # of the surface, outwards, in the frame of the body
-    face: Int[Tensor, "K"]  # 0 to 2, the axis nearest to the normal in the frame of the part
+    point: Float[Tensor, "3 K"]  # in half sizes of the part
+    face: Int[Tensor, "K"]  # 0 on a round side, else 1 + the axis that is cut off flat
     depth: Float[Tensor, "T P"]  # distance from the eye in units of D, FAR where nothing is met
 
     def covered(self) -> Bool[Tensor, "T P"]:
@@ -146,28 +155,21 @@ class Pose:
         start = rows[11]
         o = torch.addcmul(rows[:3] * (start * a - rows[9]), rows[3:6], start * b - rows[10])
         d = torch.addcmul(torch.addcmul(rows[6:9], rows[:3], a), rows[3:6], b)
-        enter, leave = _quadric(o, d, rows[12:15])
-        which = torch.zeros_like(flat)
-        if set(body.kind) != {0}:
+        round_, flat_side = rows[12:15], rows[15:] > 0
+        enter, leave = _quadric(o, d, round_, some_flat := set(body.kind) != {0})
+        face = torch.zeros_like(flat)
+        if some_flat:
             inverse_d = 1 / torch.where(d.abs() < 1e-9, 1e-9, d)
-            cut, wide, flat_side = -o * inverse_d, inverse_d.abs(), rows[15:] > 0
+            cut, wide = -o * inverse_d, inverse_d.abs()
             leave = torch.minimum(leave, torch.where(flat_side, cut + wide, FAR).amin(0))
             enters = torch.where(flat_side, cut - wide, -FAR)
-            enter, which = torch.cat([enter[None], enters]).max(dim=0)
+            enter, face = torch.cat([enter[None], enters]).max(dim=0)
         depth = torch.where((enter < leave) & (enter + start > 0.05), enter + start, FAR)
         nearest = torch.full((T * P,), FAR, dtype=u.dtype, device=u.device)
         nearest = nearest.scatter_reduce(0, flat, depth, "amin")
         won = ((depth < FAR) & (depth == nearest[flat])).nonzero()[:, 0]
-        ray, part, which, t = flat[won], part[won], which[won], t[won]
-        point = (o[:, won] + enter[won] * d[:, won]).T
-        local = rows[12:15, won].T * point
-        if set(body.kind) != {0}:
-            cut = torch.nn.functional.one_hot((which - 1).clamp(min=0), 3) * point.sign()
-            local = torch.where((which > 0)[:, None], cut, local)
-        local = local / self.half[t, part]
-        normal = (self.axes[t, part] * local[:, None]).sum(-1)
-        normal = normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-9)
-        return Hits(ray, part, point, normal, local.abs().argmax(-1), nearest.reshape(T, P))
+        point = torch.addcmul(o.index_select(1, won), enter[won], d.index_select(1, won))
+        return Hits(flat[won], part[won], point, face[won], nearest.reshape(T, P))
 
     def place(self, part: Int[Tensor, "P"], point: Float[Tensor, "P 3"]) -> tuple[Tensor, Tensor, Tensor]:
         """Where material points are in the plane, x and y, and their depth as in `Hits`, each (T, P)."""
@@ -184,22 +186,41 @@ def paint(
     body: Body, pose: Pose, hits: Hits, scale: Float[Tensor, "T"], light: Float[Tensor, "T 3"]
 ) -> Float[Tensor, "3 K"]:
     """The colours of what rays meet, lit from a direction that does not turn with the body."""
-    t = hits.ray // hits.depth.shape[1]
-    place = hits.point * pose.half[t, hits.part]
-    u = torch.where(hits.face == 0, place[:, 1], place[:, 0])
-    v = torch.where(hits.face == 2, place[:, 1], place[:, 2])
+    T, N = pose.half.shape[:2]
+    t = torch.div(hits.ray, hits.depth.shape[1], rounding_mode="floor")
+    looks = torch.cat([QUADRIC[list(body.kind)].to(body.tint), body.tint, body.shift], dim=1).expand(T, N, 8)
+    table = torch.cat([pose.axes.flatten(-2), pose.half, looks], dim=-1).flatten(0, 1).T.contiguous()
+    rows = table.index_select(1, t * N + hits.part)
+    axes, half, round_, tint, shift = rows.split([9, 3, 3, 3, 2])
+    # The normal in the frame of the part, not of unit length, and the axis that it is nearest to.
+    normal = round_ * hits.point / half
+    if set(body.kind) != {0}:
+        for i in range(3):
+            normal[i] = torch.where(hits.face > 0, (hits.face == i + 1) * hits.point[i].sign(), normal[i])
+    a, b, c = normal.abs()
+    along_x, along_z = (a >= b) & (a >= c), (c > a) & (c > b)
+    x, y, z = hits.point * half
+    u, v = torch.where(along_x, y, x), torch.where(along_z, y, z)
     # Each side shows another piece of the picture.
-    side = hits.face * 2 + (hits.point.gather(1, hits.face[:, None])[:, 0] > 0)
-    u, v = u + body.shift[hits.part, 0] + 83 * side, v + body.shift[hits.part, 1] - 61 * side
-    colour = body.paint.sample_each(u, v, scale[t])[:3] * body.tint[hits.part].T
+    side = (
+        torch.where(along_x, normal[0], torch.where(along_z, normal[2], normal[1])).sign()
+        + 2.0 * along_x
+        - 3.0 * along_z
+    )
+    colour = body.paint.sample_each(u + shift[0] + 83 * side, v + shift[1] - 61 * side, scale[t])[:3] * tint
+
+    axes = axes.unflatten(0, (3, 3))
+    normal = sum(axes[:, i] * normal[i] for i in range(3))
+    normal = normal / (normal * normal).sum(0).sqrt().clamp(min=1e-9)
     lit = light / light.norm(dim=-1, keepdim=True)
-    towards = (hits.normal * lit[t]).sum(-1)
-    view = torch.tensor([0.0, 0.0, -1.0], dtype=light.dtype, device=light.device)
-    halfway = lit + view
-    spot = (hits.normal * (halfway / halfway.norm(dim=-1, keepdim=True))[t]).sum(-1).clamp(min=0)
+    halfway = lit - lit.new_tensor([0.0, 0.0, 1.0])  # between the light and the viewer
+    halfway = halfway / halfway.norm(dim=-1, keepdim=True)
+    towards = (normal * lit.T.index_select(1, t)).sum(0)
     # Wrapped, so that the dark side keeps some of its texture.
-    diffuse = body.ambient + (1.25 - body.ambient) * ((towards + 0.3) / 1.3).clamp(min=0)
-    return colour * diffuse + body.shine * spot**body.hardness
+    colour = colour * (body.ambient + (1.25 - body.ambient) * ((towards + 0.3) / 1.3).clamp(min=0))
+    if body.shine:
+        colour = colour + body.shine * (normal * halfway.T.index_select(1, t)).sum(0).clamp(min=0) ** body.hardness
+    return colour
 
 
 def grid_pairs(low: Int[Tensor, "T N 2"], high: Int[Tensor, "T N 2"], width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,15 +237,15 @@ def grid_pairs(low: Int[Tensor, "T N 2"], high: Int[Tensor, "T N 2"], width: int
 
 
 def _quadric(
-    o: Float[Tensor, "3 K"], d: Float[Tensor, "3 K"], round_axes: Float[Tensor, "3 K"]
+    o: Float[Tensor, "3 K"], d: Float[Tensor, "3 K"], round_axes: Float[Tensor, "3 K"], some_flat: bool
 ) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave the unit sphere or cylinder; boxes, with no round axis, are everywhere."""
-    weighted = round_axes * d
-    a, b, c = (weighted * d).sum(0), (weighted * o).sum(0), (round_axes * o * o).sum(0) - 1
-    root = b * b - a * c
-    none = a == 0
+    weighted, scaled = (round_axes * d, round_axes * o) if some_flat else (d, o)
+    a, b, c = (weighted * d).sum(0), (weighted * o).sum(0), (scaled * o).sum(0) - 1
+    root = torch.addcmul(b * b, a, c, value=-1)
     width, middle = root.clamp(min=0).sqrt() / a, -b / a
-    missed = root < 0
-    enter = torch.where(none, -FAR, torch.where(missed, FAR, middle - width))
-    leave = torch.where(none, FAR, torch.where(missed, -FAR, middle + width))
+    enter, leave = torch.where(root < 0, FAR, middle - width), middle + width  # a ray that misses enters never
+    if some_flat:
+        everywhere = a == 0
+        enter, leave = torch.where(everywhere, -FAR, enter), torch.where(everywhere, FAR, leave)
     return enter, leave

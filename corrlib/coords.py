@@ -127,6 +127,12 @@ def relattice(
     return sample(values, where.expand(values.shape[0], *where.shape))[0]
 
 
+def reduced_size(size_hw: tuple[int, int], lines: int) -> tuple[int, int]:
+    """The size of a frame of more than so many lines reduced to them, in proportion; 0 lines leaves all as they are."""
+    rows = min(lines or size_hw[0], size_hw[0])
+    return rows, max(1, round(size_hw[1] * rows / size_hw[0]))
+
+
 def resize_points(
     xy: Float[Tensor, "*shape 2"], size_hw: tuple[float, float], new_size_hw: tuple[float, float]
 ) -> Float[Tensor, "*shape 2"]:

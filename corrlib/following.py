@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import coords, matching
@@ -24,6 +24,8 @@ class TrackerConfig:
     lines: int = 256  # taller frames are reduced to so many lines first; 0 never
     temperature: float = 0.05
     recent: float = 0.5  # weight of the most recent template beside the query's own
+    past: float = 0.0  # weight of the mean of those before it, the share of each halved in `half_life` frames
+    half_life: float = 8.0
     candidates: int = 3  # coarse peaks looked at in the fine map
     coarse_in_fine: float = 1.0  # weight of the coarse logits in that choice
     prior: float = 2.0  # exponent of the heavy-tailed prior on displacement from the prediction
@@ -49,8 +51,11 @@ class Tile(NamedTuple):
     query_fine: Float[Tensor, "n D"]
     recent_coarse: Float[Tensor, "n C"]
     recent_fine: Float[Tensor, "n D"]
+    past_coarse: Float[Tensor, "n C"]
+    past_fine: Float[Tensor, "n D"]
     home_fine: Float[Tensor, "n K D"]  # features around the query, for the way back
     home_cells: Float[Tensor, "n K 2"]
+    home_inside: Bool[Tensor, "n K"]
     home: Float[Tensor, "n 2"]  # fine cells
     bias: Float[Tensor, "n 2"]  # of the read-out, in fine cells
     evidence: Float[Tensor, "n 6"]  # of the last frame
@@ -66,7 +71,9 @@ def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config:
     still, spread = torch.zeros_like(xy), torch.full_like(xy[:, 0], config.spread)
     # What surrounds a point draws its read-out to one side, there where the answer is known already.
     bias = read_out(fine, features, home.round(), config) - home
-    return Tile(xy, still, spread, coarse, fine, coarse, fine, rows[0], cells[0], home, bias, xy.new_zeros(len(xy), 6))
+    home_inside = (rows[0] != 0).any(-1)  # beyond the frame there are no features
+    none = xy.new_zeros(len(xy), 6)
+    return Tile(xy, still, spread, coarse, fine, coarse, fine, coarse, fine, rows[0], cells[0], home_inside, home, bias, none)
 
 
 def read_out(
@@ -80,9 +87,10 @@ def read_out(
 def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConfig) -> tuple[Tensor, ...]:
     """Finds the queries of a tile in the next frame; returns the fields of the new state, then the confidence."""
     coarse_lattice, fine_lattice = lattices
-    mix = 1 / (1 + config.recent)
+    mix = 1 / (1 + config.recent + config.past)
+    fade = 0.5 ** (1 / config.half_life)
     # Coarse: the whole map.
-    query = mix * (tile.query_coarse + config.recent * tile.recent_coarse)
+    query = mix * (tile.query_coarse + config.recent * tile.recent_coarse + config.past * tile.past_coarse)
     cosine = matching.correlate(query[None], features.coarse)[0]
     predicted = tile.position + config.momentum * tile.velocity
     cells = coords.grid(tuple(cosine.shape[-2:]), cosine.device)
@@ -91,7 +99,7 @@ def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConf
     peaks = matching.top_peaks(logits, config.candidates)
     # Fine: a window around each candidate, all of them one list of cells.
     centre = coords.to_cells(coords.to_pixels(peaks, coarse_lattice), fine_lattice)
-    query = mix * (tile.query_fine + config.recent * tile.recent_fine)
+    query = mix * (tile.query_fine + config.recent * tile.recent_fine + config.past * tile.past_fine)
     n, m = centre.shape[:2]
     places = centre.reshape(1, n * m, 2)
     fine, fine_cells = matching.window_correlation(
@@ -117,6 +125,8 @@ def advance(features: Features, lattices: tuple, tile: Tile, config: TrackerConf
         spread=torch.where(seen, config.spread, (tile.spread * config.growth).clamp(max=64.0)),
         recent_coarse=torch.where(keep, now_coarse, tile.recent_coarse),
         recent_fine=torch.where(keep, now_fine, tile.recent_fine),
+        past_coarse=torch.where(keep, torch.lerp(now_coarse, tile.past_coarse, fade), tile.past_coarse),
+        past_fine=torch.where(keep, torch.lerp(now_fine, tile.past_fine, fade), tile.past_fine),
         evidence=facts,
     )
     return *state, confidence
@@ -137,8 +147,8 @@ def evidence(
     the way back to the query, in fine cells, as log(1 + error); the log-probability of the
     winner among all coarse cells; and the displacement from the last frame, as log(1 + cells).
     """
-    back = torch.einsum("nkd,nd->nk", tile.home_fine, now_fine) / config.temperature
-    back = back.masked_fill((tile.home_fine == 0).all(-1), float("-inf"))
+    back = (tile.home_fine @ now_fine[:, :, None])[..., 0] / config.temperature
+    back = back.masked_fill(~tile.home_inside, float("-inf"))
     error = (matching.soft_argmax(back, tile.home_cells) - tile.home).norm(dim=-1)
     chance = coords.sample(logits[:, None], winner[:, None])[0][:, 0, 0] - logits.flatten(1).logsumexp(dim=1)
     return torch.stack(

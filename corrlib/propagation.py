@@ -87,7 +87,7 @@ def propagate_masks(
     onehot = F.one_hot(mask).permute(2, 0, 1)[None].float()
     grid = coords.Lattice(config.stride)
     out = [mask]
-    work_hw = _work_size(opened.size_hw, config)
+    work_hw = coords.reduced_size(opened.size_hw, config.lines)
     first = _to_grid(coords.resize_maps(onehot, work_hw), config.stride)
     for frame, labels in _carried(model, opened, first, config):
         maps = coords.relattice(labels, grid, coords.PIXELS, work_hw)
@@ -129,7 +129,7 @@ def propagate_joints(
         x, y = joints[outside][0].tolist()
         size = f"{opened.size_hw[1]} x {opened.size_hw[0]}"
         raise ValueError(f"propagate_joints: joint ({x:g}, {y:g}) should be inside the frame of {size} pixels.")
-    work_hw, grid = _work_size(opened.size_hw, config), coords.Lattice(config.stride)
+    work_hw, grid = coords.reduced_size(opened.size_hw, config.lines), coords.Lattice(config.stride)
     at = coords.resize_points(joints, opened.size_hw, work_hw)
     cells = coords.to_pixels(coords.grid(coords.lattice_size(work_hw, grid)), grid)
     first = torch.exp(-(cells - at[:, None, None]).square().sum(-1) / (2 * config.sigma**2))[None]
@@ -151,7 +151,7 @@ def _carried(
 ) -> Iterator[tuple[Float[Tensor, "1 3 H W"], Float[Tensor, "1 K h w"]]]:
     """Each frame after the first, reduced, with its labels on the grid; memory is bounded."""
     device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-    lattices, work_hw = (model.coarse_lattice, model.fine_lattice), _work_size(opened.size_hw, config)
+    lattices, work_hw = (model.coarse_lattice, model.fine_lattice), coords.reduced_size(opened.size_hw, config.lines)
     bias = _circle(config.radius, device)
     memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=config.recent)
     start = None
@@ -266,12 +266,6 @@ def _largest(maps: Float[Tensor, "K H W"]) -> Int[Tensor, "H W"]:
         number[maps[k] > top] = k
         torch.maximum(top, maps[k], out=top)
     return number
-
-
-def _work_size(size_hw: tuple[int, int], config: PropagationConfig) -> tuple[int, int]:
-    """The size of the frames that are worked on."""
-    lines = min(config.lines or size_hw[0], size_hw[0])
-    return lines, max(1, round(size_hw[1] * lines / size_hw[0]))
 
 
 def check_mask(name: str, first_mask: Tensor | np.ndarray, size_hw: tuple[int, int]) -> Int[Tensor, "H W"]:

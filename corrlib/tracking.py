@@ -74,9 +74,9 @@ class OnlineTracker:
             new_points = torch.as_tensor(new_points, dtype=torch.float32)
             check_points("OnlineTracker.step", new_points, size_hw)
         device = next((t.device for t in [*self.model.parameters(), *self.model.buffers()]), torch.device("cpu"))
-        lines = min(self.config.lines or size_hw[0], size_hw[0])
-        work_hw = (lines, max(1, round(size_hw[1] * lines / size_hw[0])))
-        features = self.model(coords.resize_frames(frames.to_float(frame)[None].to(device), work_hw))
+        work_hw = coords.reduced_size(size_hw, self.config.lines)
+        frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
+        features = self.model(coords.resize_frames(frame[None], work_hw))
         state, confidence = self.state, torch.ones(0, device=device)
         if state is not None and len(state.position):
             found = in_tiles(lambda *tile: advance(features, self.lattices, Tile(*tile), self.config), *state)

@@ -1,0 +1,87 @@
+"""What following points costs on the machine at hand: seconds a frame beside optical flow, and memory over a long stream.
+
+Times are taken as in `costs`. Resident memory is the process's own, read from the system while a
+video is read from its file, frame by frame; it is not the same on every run.
+"""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import torch
+from einops import rearrange
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from . import baselines, coords, costs, frames, tracking
+
+STILL = 32  # pixels of the random picture that a smooth one is made from
+
+
+def drifting(size_hw: tuple[int, int], num_frames: int, seed: int = 0) -> Iterator[UInt8[Tensor, "3 H W"]]:
+    """Frames of a smooth random picture that drifts by (2, 1) pixels a frame and comes round again."""
+    generator = torch.Generator().manual_seed(seed)
+    picture = coords.resize_maps(torch.rand(1, 3, STILL, STILL, generator=generator), size_hw)[0]
+    picture = (picture * 255).round().to(torch.uint8)
+    for t in range(num_frames):
+        yield picture.roll((t, 2 * t), dims=(1, 2))
+
+
+def spread_points(size_hw: tuple[int, int], count: int, seed: int = 0) -> Tensor:
+    """Random points of a frame, (count, 2) as (x, y)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 2, generator=generator) * torch.tensor([size_hw[1] - 1.0, size_hw[0] - 1.0])
+
+
+def frame_seconds(model: nn.Module, size_hw: tuple[int, int], num_points: int, repeats: int = 5) -> dict[str, float]:
+    """Seconds a frame takes: our tracker, visibility included, and DIS MEDIUM, once and with the way back.
+
+    Returns:
+        "tracker", all of `OnlineTracker.step`; "encoder", the share of the features in it;
+        "dis", one flow; "dis_visible", two flows, which the chained baseline needs to know what is visible.
+    """
+    first, second = drifting(size_hw, 2)
+    tracker = tracking.OnlineTracker(model)
+    tracker.step(first, spread_points(size_hw, num_points))
+    turns = itertools.cycle((second, first))
+    small = coords.resize_frames(frames.to_float(first)[None], coords.reduced_size(size_hw, tracker.config.lines))
+    greys = [cv2.cvtColor(np.ascontiguousarray(rearrange(f, "C H W -> H W C")), cv2.COLOR_RGB2GRAY) for f in (first, second)]
+    dis = cv2.DISOpticalFlow_create(baselines.DIS_PRESETS["medium"])
+
+    def encode() -> None:
+        with torch.inference_mode():
+            model(small)
+
+    return costs.seconds(
+        {
+            "tracker": lambda: tracker.step(next(turns)),
+            "encoder": encode,
+            "dis": lambda: dis.calc(*greys, None),
+            "dis_visible": lambda: (dis.calc(*greys, None), dis.calc(*greys[::-1], None)),
+        },
+        repeats,
+    )
+
+
+def stream_memory(
+    model: nn.Module, source: frames.Source | Iterator[Tensor], num_points: int, every: int = 100
+) -> list[int]:
+    """Bytes resident in this process while points are followed through a video, beside those before it.
+
+    Args:
+        model: an encoder.
+        source: a video file, read lazily, or frames as they come.
+        num_points: followed from the first frame on.
+        every: frames between two readings.
+    """
+    process, tracker, readings = psutil.Process(), tracking.OnlineTracker(model), []
+    before = process.memory_info().rss
+    stream = frames.open_video(source) if isinstance(source, str | Path) else source
+    for t, frame in enumerate(stream):
+        tracker.step(frame, spread_points(tuple(frame.shape[1:]), num_points) if t == 0 else None)
+        if t % every == every - 1:
+            readings.append(process.memory_info().rss - before)
+    return readings

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corrlib import baselines, coords, frames
+from corrlib import baselines, chains, coords, frames
 
 TRACKERS = [baselines.track_lk, baselines.track_dis, baselines.track_farneback]
 ENCODERS = [baselines.SiftEncoder(), baselines.RawPatchEncoder()]
@@ -101,7 +101,7 @@ def test_each_flow_is_computed_once(monkeypatch):
         calls.append(1)
         return np.zeros((*a.shape, 2), np.float32)
 
-    baselines._track_dense(translating(6, (2, 1)), QUERIES, flow)
+    chains.track_flow(baselines._greys(translating(6, (2, 1))), (96, 132), QUERIES, flow)
     assert len(calls) == 2 * 5
 
 

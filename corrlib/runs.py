@@ -3,7 +3,7 @@
 Knows nothing of vision. A run writes `results/<stage>.<run>/`: params.json (usable as
 `papermill -f params.json`), environment.json, metrics.json and figures/. `metrics.json` is
 flat and the same, byte for byte, for the same input; whatever differs from run to run
-(seconds, memory, versions) is in environment.json. Global seeding happens here only.
+(seconds, memory, versions) is in environment.json and costs.json. Global seeding happens here only.
 """
 
 import ast
@@ -132,7 +132,7 @@ class Run:
 
     def __init__(self, path: Path, destination: Path, device: str):
         self.path, self._destination, self._device = path, destination, device
-        self._metrics: dict[str, dict] = {}
+        self._numbers: dict[str, dict[str, dict]] = {"metrics.json": {}, "costs.json": {}}
         self._start = time.perf_counter()
         self._write_environment(finished=False)
 
@@ -148,16 +148,19 @@ class Run:
             pyplot.close(fig)  # or the inline backend shows it a second time
             display(Image(data=path.read_bytes()), Markdown(f"*{caption}*"))
 
-    def record(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def record(self, metrics: Mapping[str, Mapping[str, Any]], measured: bool = False) -> None:
         """Add numbers to metrics.json; a key recorded again is replaced.
 
         Args:
             metrics: `{"<benchmark>.<method>.<metric>": {"value": number, "unit": text,
                 "count": int}}`; NaN is stored as null.
+            measured: of this machine and moment, seconds and bytes: they go to costs.json, so that
+                metrics.json stays the same for the same input.
 
         Raises:
             ValueError: a key without three parts, or an entry without these three fields.
         """
+        file = "costs.json" if measured else "metrics.json"
         for key, entry in metrics.items():
             if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", key):
                 raise ValueError(f"record: key should be <benchmark>.<method>.<metric>, got {key}.")
@@ -165,8 +168,8 @@ class Run:
                 raise ValueError(f"record: {key} should have value, unit and count, got {sorted(entry)}.")
             value = float(entry["value"])
             value = value if math.isfinite(value) else None
-            self._metrics[key] = {"value": value, "unit": str(entry["unit"]), "count": int(entry["count"])}
-        _write_json(self.path / "metrics.json", self._metrics)
+            self._numbers[file][key] = {"value": value, "unit": str(entry["unit"]), "count": int(entry["count"])}
+        _write_json(self.path / file, self._numbers[file])
 
     def finish(self) -> Path:
         """Write what the run took, put its folder in place, and return it."""

@@ -9,8 +9,8 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation explorer costs",
-    4: "training following tracking calibration propagation dense chains baselines benchmarks",
+    5: "evaluation predictions explorer costs",
+    4: "training following tracking calibration propagation dense chains baselines benchmarks torchvision_models methods",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures datasets",
     2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",
@@ -22,7 +22,8 @@ BESIDE = {
     "progress": (set(), 4),
     "report": (set(), 5),
     "runs": ({"progress", "environment"}, 6),
-    "environment": (set(), 6),
+    "environment": (set(), 5),
+    "_torchvision": (set(), 4),
 }
 DOORS = {"__init__", "__main__"}  # the package's own face imports what it likes
 NEVER = {

@@ -258,8 +258,9 @@ def extremes(tasks: list[Task], scores: Scores, folder: str | Path, method: str)
     values = {name: clip.get(metric, math.nan) for name, clip in scores[method].items()}
     known = {name: value for name, value in values.items() if not math.isnan(value)} or values
     order = sorted(known, key=known.get, reverse=metric != "epe")
-    fig = Figure(figsize=(10, 3.7), layout="constrained")
-    for ax, name in zip(fig.subplots(1, 2), (order[0], order[-1])):
+    drawn = list(dict.fromkeys((order[0], order[-1])))
+    fig = Figure(figsize=(5 * len(drawn), 3.7), layout="constrained")
+    for ax, name in zip(np.atleast_1d(fig.subplots(1, len(drawn))), drawn):
         task = next(task for task in tasks if task.name == name)
         clip, truth = task.read()
         tracks, visible, _ = predictions.read_points(folder, task, method)

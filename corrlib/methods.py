@@ -12,9 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import baselines, propagation, tracking
+from . import baselines, benchmarks, calibration, propagation, tracking
+from .checkpoints import load_pretrained
+from .encoder import UNCALIBRATED, PixelEncoder
 from .samples import PointTracks
 from .torchvision_models import RaftSmall, ResNet18Encoder
+
+OURS = ("model", "trained", "shipped", "random")  # networks of ours, the one that matters first
+AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
 
 
 class Method(NamedTuple):
@@ -22,15 +27,14 @@ class Method(NamedTuple):
 
     `points` is called with a video (T, 3, H, W) and query points (N, 3); `masks` with a video and
     the first frame's mask (H, W), for masks (T, H, W). `weights` names what it has learnt, so that
-    answers of other weights are not mistaken for its own.
+    answers of other weights are not mistaken for its own. `prepare` is called before it is asked,
+    each time, and not counted to what it costs.
     """
 
     points: Callable[[Tensor, Tensor], PointTracks]
     masks: Callable[[Tensor, Tensor], Tensor] | None = None
     weights: str = ""
-
-
-AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
+    prepare: Callable[[], None] = lambda: None
 
 
 def of_encoder(model: nn.Module, config: tracking.TrackerConfig | None = None) -> Method:
@@ -54,15 +58,23 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def methods(
-    only: Iterable[str] = (), resnet18_weights: str = "", raft_small_weights: str = "", **encoders: nn.Module
+    only: Iterable[str] = (),
+    checkpoint: str = "",
+    resnet18_weights: str = "",
+    raft_small_weights: str = "",
+    seed: int = 0,
 ) -> dict[str, Method]:
-    """The methods compared, by name: encoders given in our tracker, and the baselines.
+    """The methods compared, by name.
+
+    `model` is the network of the checkpoint, or without one the shipped network; `trained` and
+    `shipped` are these two by their own names, `random` is a network that has learnt nothing.
 
     Args:
-        only: some of them; all if empty.
+        only: some of them; if empty all, none twice.
+        checkpoint: a .safetensors file of ours.
         resnet18_weights, raft_small_weights: torchvision's files; without one the method is left
             out, or refused if asked for.
-        encoders: by the name they shall have.
+        seed: of the random network.
 
     Raises:
         ValueError: one of those that `only` asks for is none of them, or has no weights; a file
@@ -70,34 +82,57 @@ def methods(
         FileNotFoundError: a file of weights is not there.
     """
     sift = tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03)
-    dis_fast = {"preset": "fast"}
+    dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
     found = {
-        **{name: functools.partial(of_encoder, model) for name, model in encoders.items()},
-        "resnet18": lambda: of_encoder(ResNet18Encoder(resnet18_weights)),
+        "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
+        "trained": lambda: of_encoder(load_pretrained(checkpoint)),
+        "shipped": lambda: of_encoder(load_pretrained()),
+        "random": lambda: of_encoder(_random(seed)),
+        "resnet18": lambda: _of_resnet18(resnet18_weights),
         "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), sift),
         "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval()),
         "raft_small": lambda: _of_raft(raft_small_weights),
         "dis_medium": lambda: Method(baselines.track_dis, baselines.propagate_masks_dis),
-        "dis_fast": lambda: Method(
-            functools.partial(baselines.track_dis, **dis_fast),
-            functools.partial(baselines.propagate_masks_dis, **dis_fast),
-        ),
+        "dis_fast": lambda: Method(*dis_fast),
         "farneback": lambda: Method(baselines.track_farneback, baselines.propagate_masks_farneback),
         "lk": lambda: Method(baselines.track_lk),
         "static": lambda: Method(baselines.track_static, baselines.propagate_masks_static),
     }
-    given = {"resnet18": resnet18_weights, "raft_small": raft_small_weights}
+    needed = {"trained": checkpoint, "resnet18": resnet18_weights, "raft_small": raft_small_weights}
     only = list(only)
     for name in only:
         if name not in found:
             raise ValueError(f"methods: unknown method {name!r}; there are {', '.join(found)}.")
-        if not given.get(name, "weights"):
-            raise ValueError(
-                f"methods: {name} should have {name}_weights, a file that torchvision offers, got none; nothing "
-                "is downloaded, and a network of random weights is the method random."
+        if not needed.get(name, "none"):
+            what = (
+                "checkpoint, a file that training wrote" if name == "trained" else f"{name}_weights, torchvision's file"
             )
-    chosen = only or [name for name in found if given.get(name, "weights")]
+            raise ValueError(
+                f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
+                "weights is called random."
+            )
+    again = {"trained"} if checkpoint else {"trained", "shipped"}  # the same as model
+    chosen = only or [name for name in found if needed.get(name, "none") and name not in again]
     return {name: make() for name, make in found.items() if name in chosen}
+
+
+def _random(seed: int) -> PixelEncoder:
+    """An encoder as it is before training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PixelEncoder().eval()
+
+
+def _of_resnet18(weights: str) -> Method:
+    """ResNet-18's features, calibrated, as the other encoders are, before they are first asked; a minute."""
+    encoder = ResNet18Encoder(weights)
+
+    def prepare() -> None:
+        if encoder.calibration == UNCALIBRATED:
+            clips = [task.read()[0] for task in benchmarks.procedural_calib(4)]
+            encoder.calibration = calibration.calibrate(encoder, clips)
+
+    return of_encoder(encoder)._replace(prepare=prepare)
 
 
 def _of_raft(weights: str) -> Method:

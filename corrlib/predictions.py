@@ -42,7 +42,7 @@ def predict(
     folder: str | Path,
     resolution: Size | None = None,
     share: tuple[int, int] = (0, 1),
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, str], None] | None = None,
 ) -> None:
     """Asks every method about every clip, and writes what is not there yet.
 
@@ -54,7 +54,7 @@ def predict(
             clip's own pixels all the same.
         share: (rank, of how many): every so-manieth clip. Those who share one list of tasks and
             one folder write together what one alone would.
-        progress: called with a note before each answer.
+        progress: called before each answer with how many clips are done, and what is asked now.
 
     Raises:
         ValueError: a method's name has other characters than letters, digits, - and _; an answer
@@ -65,7 +65,7 @@ def predict(
         if not name.replace("_", "").replace("-", "").isalnum() or name == "truth":
             raise ValueError(f"predict: a method's name should be letters, digits, - and _, got {name!r}.")
     rank, ranks = share
-    for task in islice(tasks, rank, None, ranks):
+    for done, task in enumerate(islice(tasks, rank, None, ranks)):
         about = {name: _about(task, method, resolution) for name, method in methods.items()}
         wanted = [
             (name, kind)
@@ -81,10 +81,11 @@ def predict(
         video = clip.video if resolution is None else _resized(clip.video, resolution)
         for name, kind in wanted:
             if progress:
-                progress(f"{task.benchmark} {task.name}: {name}")
+                progress(done, f"{task.benchmark} {task.name}: {name}{' masks' * (kind == 'masks')}")
             ask = _points if kind == "points" else _masks
             given = clip.query_points if kind == "points" else known["masks"][0].long()
             method = methods[name]
+            method.prepare()
             answer, seconds, held = environment.measure(lambda: ask(method, video, given, size_hw))  # noqa: B023
             _keep_cost(folder, task, name, kind, {"frames": len(video), "seconds": seconds, "bytes": held})
             if kind == "points":
@@ -95,6 +96,17 @@ def predict(
             held = {"tracks": clip.tracks, "visible": clip.visible, "valid": clip.valid, **known}
             _save(truth, "", query_points=clip.query_points, size_hw=torch.tensor(size_hw), **held)
         del clip, known, video  # or two clips are in memory while the next is read
+
+
+def size_of(resolution: list[int]) -> Size | None:
+    """A parameter [H, W] as a size; none if empty.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if resolution and (len(resolution) != 2 or min(resolution) < 8):
+        raise ValueError(f"RESOLUTION should be [H, W], at least 8 each, or empty, got {resolution}.")
+    return tuple(resolution) if resolution else None
 
 
 def masks_path(folder: str | Path, benchmark: str, clip: str, method: str) -> Path:

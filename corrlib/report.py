@@ -121,12 +121,13 @@ def _place(column: str) -> tuple:
     return bool(MEASURED.search(column)), "_minus_" in column, first, column
 
 
-def differences(metrics: dict[str, dict], benchmark: str, method: str) -> str:
-    """In words, how far a method is from each it was compared with clip by clip, and how sure that is."""
-    said, start = [], f"{benchmark}.{method}."
+def differences(metrics: dict[str, dict], benchmark: str, *methods: str) -> str:
+    """In words, how far methods are from each they were compared with clip by clip, and how sure that is."""
+    said = []
     for key, entry in metrics.items():
-        metric, minus, other = key.removeprefix(start).partition("_minus_")
-        if not (key.startswith(start) and minus) or DETAIL.search(key):
+        bench, method, column = key.split(".")
+        metric, minus, other = column.partition("_minus_")
+        if bench != benchmark or method not in methods or not minus or DETAIL.search(key):
             continue
         value, error = (e["value"] if e["value"] is not None else math.nan for e in (entry, metrics[f"{key}_se"]))
         scale, digits, unit = (100, 1, "points") if entry["unit"] == "fraction" else (1, 2, entry["unit"])
@@ -137,7 +138,7 @@ def differences(metrics: dict[str, dict], benchmark: str, method: str) -> str:
         interval += f"{scale * ends[1]:.{digits}f}" if interval else ""
         count = f"{entry['count']} clips, paired, ± one standard error{interval}"
         said.append(f"{method} is {size} {side} {other} in {metric} ({count}).")
-    return "\n".join(said)
+    return "\n\n".join(said)
 
 
 def _align(lines: list[list[str]]) -> str:

@@ -91,6 +91,20 @@ def read_parameters(notebook_name: str, namespace: Mapping[str, Any]) -> Any:
     return dataclasses.make_dataclass("Parameters", list(values), frozen=True)(**values)
 
 
+def declared_parameters(notebook_name: str) -> dict[str, Any]:
+    """The parameters of a notebook as it is stored, for those who ask its questions without running it.
+
+    Raises:
+        FileNotFoundError: there is no such notebook.
+    """
+    path = find_root() / "notebooks" / f"{notebook_name}.ipynb"
+    if not path.is_file():
+        raise FileNotFoundError(f"declared_parameters: no notebook {path}.")
+    from papermill import inspect_notebook
+
+    return {name: ast.literal_eval(about["default"]) for name, about in inspect_notebook(str(path)).items()}
+
+
 def _given_names(namespace: Mapping[str, Any]) -> list[str]:
     """Names assigned by the cells that papermill injected, which begin with a comment of its own."""
     if "In" not in namespace:

@@ -137,8 +137,8 @@ def _dis(name: str, preset: str) -> chains.Flow:
     """The flow of a preset."""
     if preset not in DIS_PRESETS:
         raise ValueError(f"{name}: preset should be one of {', '.join(DIS_PRESETS)}, got {preset}.")
-    dis = cv2.DISOpticalFlow_create(DIS_PRESETS[preset])
-    return lambda a, b: dis.calc(a, b, None)
+    # One object a pair: on small frames OpenCV's changes its own settings, and answers the second time otherwise.
+    return lambda a, b: cv2.DISOpticalFlow_create(DIS_PRESETS[preset]).calc(a, b, None)
 
 
 def _farneback(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -220,7 +220,8 @@ class RawPatchEncoder(nn.Module):
     """Colour patches themselves: 5 x 5 Lab samples around each cell's pixel, less their mean.
 
     Samples are 4 px apart, each the mean of 5 x 5 pixels, for the coarse features, and
-    neighbouring pixels for the fine ones.
+    neighbouring pixels for the fine ones. Five channels of zeros fill the 75 up to 80: sums over rows
+    whose length is no multiple of a vector's depend, in their last bit, on where a row lies.
     """
 
     coarse_lattice = coords.Lattice(8, 0.0)
@@ -238,11 +239,12 @@ class RawPatchEncoder(nn.Module):
 
 def _patches(
     lab: Float[Tensor, "B 3 H W"], lattice: coords.Lattice, size_hw: tuple[int, int], spacing: int
-) -> Float[Tensor, "B 75 h w"]:
+) -> Float[Tensor, "B 80 h w"]:
     """Unit-length 5 x 5 patches of samples some pixels apart, centred on a lattice's cells."""
     padded = F.pad(lab, (2 * spacing,) * 4, mode="replicate")
     patches = F.unfold(padded, kernel_size=5, dilation=spacing, stride=lattice.stride)
     h, w = coords.lattice_size(tuple(size_hw), lattice)
     patches = rearrange(patches, "B (C k) (h w) -> B C k h w", C=3, h=h, w=w)
     patches = patches - patches.mean(dim=2, keepdim=True)  # without brightness and tint
-    return F.normalize(rearrange(patches, "B C k h w -> B (C k) h w") + 1e-6, dim=1)
+    unit = F.normalize(rearrange(patches, "B C k h w -> B (C k) h w") + 1e-6, dim=1)
+    return F.pad(unit, (0, 0, 0, 0, 0, 5))

@@ -104,9 +104,7 @@ def methods(
         if name not in found:
             raise ValueError(f"methods: unknown method {name!r}; there are {', '.join(found)}.")
         if not needed.get(name, "none"):
-            what = (
-                "checkpoint, a file that training wrote" if name == "trained" else f"{name}_weights, torchvision's file"
-            )
+            what = "a checkpoint that training wrote" if name == "trained" else f"{name}_weights, torchvision's file"
             raise ValueError(
                 f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
                 "weights is called random."

@@ -7,6 +7,7 @@ network is worth, the method `random` says.
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -118,14 +119,6 @@ def _load(name: str, net: nn.Module, path: str | os.PathLike) -> None:
     try:
         safe = path.suffix == ".safetensors"
         net.load_state_dict(load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True))
-    except (
-        AttributeError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        pickle.UnpicklingError,
-    ) as error:
+    except (AttributeError, EOFError, OSError, RuntimeError, SafetensorError, TypeError, UnpicklingError) as error:
         got = "other tensors" if isinstance(error, RuntimeError) else f"no file of tensors ({type(error).__name__})"
         raise ValueError(f"{name}: {path} should hold torchvision's weights of this network, got {got}.") from None

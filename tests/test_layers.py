@@ -10,7 +10,8 @@ import corrlib
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
     5: "evaluation predictions explorer costs",
-    4: "training following tracking calibration propagation dense chains baselines benchmarks torchvision_models methods",
+    4: "training following tracking calibration propagation dense benchmarks "
+    "chains baselines torchvision_models methods",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures datasets",
     2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",

@@ -134,9 +134,9 @@ def load(path: Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
         ValueError: the file is none, is truncated, holds objects, or lacks one of them.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (tuple(names) or arrays.files)}
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         expected = f"arrays {', '.join(names)}" if tuple(names) else "arrays"
         raise ValueError(f"predictions: {path} should be an .npz of {expected}, got {error}.") from None
 

@@ -22,6 +22,7 @@ BESIDE = {
     "visualize": ({"coords", "samples", "flow", "matching"}, 5),
     "progress": (set(), 4),
     "report": (set(), 5),
+    "comparison": ({"report"}, 6),
     "runs": ({"progress", "environment"}, 6),
     "environment": (set(), 5),
     "_torchvision": (set(), 4),

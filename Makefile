@@ -5,7 +5,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin/python
 RUN := make
-STEPS := 03_training 04_evaluation 00_quickstart 01_soft_labels
+STEPS := 03_training 04_evaluation 00_quickstart 01_soft_labels 07_report
 TABLE := results/04_evaluation.$(RUN)/metrics.json
 
 DATA := data/raw
@@ -42,6 +42,7 @@ results/%.$(RUN).ipynb: notebooks/%.ipynb $$(wildcard notebooks/params/$$*.cpu.y
 # Each of these reads what the training wrote.
 results/04_evaluation.$(RUN).ipynb results/00_quickstart.$(RUN).ipynb results/01_soft_labels.$(RUN).ipynb: \
 		results/03_training.$(RUN).ipynb
+results/07_report.$(RUN).ipynb: results/04_evaluation.$(RUN).ipynb
 
 # Data sets whose publisher offers a plain file (data/README.md), one when you ask for it: make data-tapvid-davis.
 # A download that was cut off goes on where it stopped. No publisher here states a size or a checksum; the

@@ -9,7 +9,8 @@ In a folder, for each clip of a benchmark (clip names may have slashes):
                                      size_hw, and masks, scale, joints where the benchmark has them
   <benchmark>/<clip>.<method>.cost.json   what answering took on the machine that did
 A file that is there is an answer that need not be asked for again. Any tracker's answers may be
-put beside them. All but the costs are the same, byte for byte, however the work is shared.
+put beside them. All but the costs are the same, byte for byte, however the work is shared: each
+process works on one thread, since sums depend on how many there are; more processes use more cores.
 """
 
 import json
@@ -64,6 +65,23 @@ def predict(
     for name in methods:
         if not name.replace("_", "").replace("-", "").isalnum() or name == "truth":
             raise ValueError(f"predict: a method's name should be letters, digits, - and _, got {name!r}.")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _predict(methods, tasks, Path(folder), resolution, share, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _predict(
+    methods: Mapping[str, Method],
+    tasks: Iterable[Task],
+    folder: Path,
+    resolution: Size | None,
+    share: tuple[int, int],
+    progress: Callable[[int, str], None] | None,
+) -> None:
+    """The loop of `predict`."""
     rank, ranks = share
     for done, task in enumerate(islice(tasks, rank, None, ranks)):
         about = {name: _about(task, method, resolution) for name, method in methods.items()}

@@ -106,6 +106,21 @@ def test_shared_among_processes_it_is_the_same(tasks, davis, tmp_path):
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
 
 
+def test_the_number_of_threads_is_one_while_asking_and_afterwards_what_it_was(tasks, tmp_path):
+    seen = []
+
+    def tracker(video, query_points):
+        seen.append(torch.get_num_threads())
+        return baselines.track_static(video, query_points)
+
+    torch.set_num_threads(2)
+    try:
+        predictions.predict({"a": Method(tracker)}, tasks[:1], tmp_path)
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_one_clip_is_in_memory_at_a_time(tmp_path):
     """Twenty clips: when one is read, none of those before it is alive."""
     alive, most = [], []

@@ -95,6 +95,7 @@ def predict(folder: str, files: tuple[str, ...], pairs: tuple[tuple[str, str], .
     try:
         given = runs.declared_parameters("04_evaluation") | _parameters(files, pairs)
         params = runs.read_parameters("04_evaluation", given)
+        size = predictions.size_of(params.resolution)
         root = params.data_root or runs.find_root() / "data" / "raw"
         asked = (root, params.split, params.max_clips, params.query_mode)
         tasks, missing = benchmarks.available(params.benchmarks, *asked)
@@ -103,7 +104,6 @@ def predict(folder: str, files: tuple[str, ...], pairs: tuple[tuple[str, str], .
         for name, why in missing.items():
             click.echo(f"skipped {name}: {why}", err=True)
         clips = [task for each in tasks.values() for task in each]
-        size = predictions.size_of(params.resolution)
         predictions.predict(methods, clips, folder, size, share, lambda _, note: click.echo(note, err=True))
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None

@@ -22,7 +22,7 @@ TRUTH = ("query_points", "tracks", "visible", "valid")
 ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of PCK
 PAPER_BADJA_HW = (320, 512)  # the frames that the paper measures animals in
 MOST_JOINTS = 64
-PROTOCOLS = ("official", "paper")
+QUERY_MODES, PROTOCOLS = ("first", "strided"), ("official", "paper")
 # The numbers that methods are compared in, clip by clip; the first is the main one.
 COMPARED = dict.fromkeys(benchmarks.BENCHMARKS, ("delta_avg",)) | dict.fromkeys(benchmarks.FLOW, ("epe",))
 COMPARED |= {"davis2016": ("points_in_mask", "j_and_f"), "davis2017": ("j_and_f", "points_in_mask")}
@@ -55,6 +55,17 @@ def accuracy(model: nn.Module, clips: list[TrackClip]) -> dict[str, float]:
     return {name: float(np.nanmean([s[name] for s in scores])) for name in ("delta_avg", "occlusion_accuracy")}
 
 
+def check_rules(query_mode: str, protocol: str) -> None:
+    """Refuse rules that there are not, before hours of asking rather than after.
+
+    Raises:
+        ValueError: the mode is not first or strided, the protocol not official or paper.
+    """
+    for name, value, known in (("query_mode", query_mode, QUERY_MODES), ("protocol", protocol, PROTOCOLS)):
+        if value not in known:
+            raise ValueError(f"score: {name} should be {' or '.join(known)}, got {value!r}.")
+
+
 def score(
     folder: str | Path,
     benchmark: str,
@@ -73,11 +84,10 @@ def score(
 
     Raises:
         FileNotFoundError: there are no predictions.
-        ValueError: an unknown protocol; a file is no answer, or its shapes are not those of the
-            clip's truth.
+        ValueError: an unknown mode or protocol; a file is no answer, or its shapes are not those
+            of the clip's truth.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"score: protocol should be one of {', '.join(PROTOCOLS)}, got {protocol!r}.")
+    check_rules(query_mode, protocol)
     scores: Scores = {}
     root, only = Path(folder) / benchmark, set(clips)
     for path in sorted(root.rglob("*.truth.npz")):

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from . import coords, environment, frames
@@ -109,7 +110,7 @@ def _predict(
             if kind == "points":
                 _save(_path(folder, task, name), about[name], query_points=clip.query_points, **answer._asdict())
             else:
-                _save_masks(masks_path(folder, task.benchmark, task.name, name), answer)
+                _save_masks(masks_path(folder, task.benchmark, task.name, name), about[name], answer)
         if not truth.exists():
             held = {"tracks": clip.tracks, "visible": clip.visible, "valid": clip.valid, **known}
             _save(truth, "", query_points=clip.query_points, size_hw=torch.tensor(size_hw), **held)
@@ -202,13 +203,16 @@ def _about(task: Task, method: Method, resolution: Size | None) -> str:
 
 def _is_answered(folder: str | Path, task: Task, name: str, kind: str, method: Method, about: str) -> bool:
     """Whether there is an answer, or none to be had; one to another question is refused."""
-    if kind == "masks":
-        nothing = task.benchmark not in OBJECTS or method.masks is None
-        return nothing or masks_path(folder, task.benchmark, task.name, name).is_dir()
-    path = _path(folder, task, name)
+    if kind == "masks" and (task.benchmark not in OBJECTS or method.masks is None):
+        return True
+    path = masks_path(folder, task.benchmark, task.name, name) if kind == "masks" else _path(folder, task, name)
     if not path.exists():
         return False
-    found = str(load(path).get("about", about))  # anyone else's answers do not say
+    if kind == "masks":
+        with Image.open(files.images(path, "DAVIS")[0]) as image:
+            found = image.info.get("about", about)
+    else:
+        found = str(load(path).get("about", about))  # anyone else's answers do not say
     if found != about:
         raise ValueError(
             f"predict: {path} should be an answer to {about}, got one to {found}. Choose another folder, or remove it."
@@ -258,7 +262,7 @@ def _save(path: Path, about: str, **tensors: Tensor) -> None:
     os.replace(partial, path)
 
 
-def _save_masks(path: Path, masks: Int[Tensor, "T H W"]) -> None:
+def _save_masks(path: Path, about: str, masks: Int[Tensor, "T H W"]) -> None:
     """A folder of palette images that appears only when it is whole."""
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -266,10 +270,12 @@ def _save_masks(path: Path, masks: Int[Tensor, "T H W"]) -> None:
     # The colours of PASCAL VOC and DAVIS: the bits of a number, dealt out to red, green and blue.
     number = np.arange(256)
     palette = sum((((number[:, None] >> (3 * i + np.arange(3))) & 1) << (7 - i)) for i in range(8))
+    text = PngInfo()
+    text.add_text("about", about)
     for t, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
         image = Image.fromarray(mask)
         image.putpalette(palette.astype(np.uint8).tobytes())
-        image.save(partial / f"{t:05d}.png")
+        image.save(partial / f"{t:05d}.png", pnginfo=text)
     os.replace(partial, path)
 
 

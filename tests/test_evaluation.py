@@ -59,8 +59,10 @@ def test_anyone_s_predictions_can_be_scored(tasks, tmp_path):
 def test_score_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no predictions in"):
         evaluation.score(tmp_path, "procedural")
-    with pytest.raises(ValueError, match="protocol should be one of official, paper, got 'mine'"):
+    with pytest.raises(ValueError, match="protocol should be official or paper, got 'mine'"):
         evaluation.score(tmp_path, "procedural", protocol="mine")
+    with pytest.raises(ValueError, match="query_mode should be first or strided, got 'last'"):
+        evaluation.score(tmp_path, "procedural", query_mode="last")
 
 
 def test_tapvid_thresholds_are_pixels_of_squashed_frames():

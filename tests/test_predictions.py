@@ -199,7 +199,7 @@ def test_size_of():
             predictions.size_of(wrong)
 
 
-def test_answers_to_something_else_are_not_mistaken_for_these(tasks, tmp_path):
+def test_answers_to_something_else_are_not_mistaken_for_these(tasks, davis, tmp_path):
     """Other weights, another resolution, other queries: refused; what someone else wrote does not say."""
     predictions.predict({"a": STATIC._replace(weights="one")}, tasks[:1], tmp_path)
     before = contents(tmp_path)
@@ -211,6 +211,10 @@ def test_answers_to_something_else_are_not_mistaken_for_these(tasks, tmp_path):
     with pytest.raises(ValueError, match=r'should be an answer to .*"strided"'):
         predictions.predict({"a": STATIC._replace(weights="one")}, [strided], tmp_path)
     assert contents(tmp_path) == before
+    predictions.predict({"a": STATIC._replace(weights="one")}, davis, tmp_path)
+    (tmp_path / "davis2017/clip.a.npz").unlink()
+    with pytest.raises(ValueError, match=r'davis2017/a/clip should be an answer to .*"two".*, got one to .*"one"'):
+        predictions.predict({"a": STATIC._replace(weights="two")}, davis, tmp_path)
     clip = tasks[0].read()[0]
     np.savez(tmp_path / "procedural/000.b.npz", tracks=clip.tracks, visible=clip.visible)
     predictions.predict({"b": STATIC}, tasks[:1], tmp_path)

@@ -21,6 +21,7 @@ from .samples import FlowPair, PoseClip, TrackClip
 FLOW = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchairs": flyingchairs}
 POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_stacking": "rgb_stacking"}
 POSE = {"badja": badja, "jhmdb": jhmdb}
+SINTEL_PASSES = ("clean", "final")
 OBJECTS = {"davis2016": 2016, "davis2017": 2017}
 BENCHMARKS = ("procedural", *POINTS, *POSE, *OBJECTS, *FLOW)
 VAL_SEED, CALIB_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 8_000_000, 32, (0.7, 20.0)
@@ -132,10 +133,17 @@ def object_tasks(benchmark: str, root: str | Path, split: str, spacing: int = 12
 
 
 def flow_tasks(benchmark: str, root: str | Path, spacing: int = 4) -> list[Task]:
-    """Pairs of frames with true flow, asked on a grid: every fourth pixel of every fourth row, where flow is known."""
+    """Pairs of frames with true flow, asked on a grid: every fourth pixel of every fourth row, where flow is known.
+
+    Sintel's names begin with their pass, "clean" or "final"; one that is missing has none.
+    """
 
     def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        pair: FlowPair = FLOW[benchmark].read(root, name)
+        if benchmark == "sintel":
+            render, _, pair_name = name.partition("/")
+            pair: FlowPair = sintel.read(root, pair_name, render)
+        else:
+            pair = FLOW[benchmark].read(root, name)
         grid = rearrange(coords.grid(tuple(pair.valid.shape))[::spacing, ::spacing], "h w c -> (h w) c")
         x, y = grid.long().unbind(-1)
         grid, x, y = (v[pair.valid[y, x]] for v in (grid, x, y))
@@ -145,7 +153,11 @@ def flow_tasks(benchmark: str, root: str | Path, spacing: int = 4) -> list[Task]
         known = torch.ones(2, len(grid), dtype=torch.bool)
         return TrackClip(video, queries, tracks, known, known, name), {}
 
-    return [Task(benchmark, name, functools.partial(read, name)) for name in FLOW[benchmark].names(root)]
+    if benchmark == "sintel":
+        names = [f"{render}/{name}" for render in SINTEL_PASSES for name in sintel.names(root, render)]
+    else:
+        names = FLOW[benchmark].names(root)
+    return [Task(benchmark, name, functools.partial(read, name)) for name in names]
 
 
 def tasks(
@@ -176,6 +188,8 @@ def tasks(
         found = flow_tasks(benchmark, root)
     else:
         found = object_tasks(benchmark, root, split)
+    if not found:
+        raise FileNotFoundError(f"tasks: no clip of {benchmark} under {root}, though its folder is there.")
     return found[: max_clips or None]
 
 

@@ -216,6 +216,7 @@ def summarise(scores: Scores, benchmark: str, against: Iterable[str] = ("dis_med
 
     The mean is that of the benchmark: over clips; for DAVIS-2017 over objects; for KITTI over
     pixels; for JHMDB of each joint over all clips, then over joints. The paper pools BADJA's joints.
+    Sintel's passes also have a number each, `epe_clean` and `epe_final`, as its authors report them.
 
     Args:
         scores: from `score`.
@@ -231,6 +232,10 @@ def summarise(scores: Scores, benchmark: str, against: Iterable[str] = ("dis_med
     for method, clips in scores.items():
         for metric in (m for m in SHOWN if any(m in clip for clip in clips.values())):
             add(method, metric, *_over_clips(benchmark, metric, list(clips.values())))
+        for render in benchmarks.SINTEL_PASSES if benchmark == "sintel" else ():
+            of_pass = [clip for name, clip in clips.items() if name.startswith(f"{render}/")]
+            if of_pass:
+                add(method, f"epe_{render}", *_over_clips(benchmark, "epe", of_pass))
         for metric in COMPARED[benchmark]:
             for other in against:
                 pair = [[clip.get(metric, math.nan) for clip in scores.get(m, {}).values()] for m in (method, other)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_datasets import ids, write_davis
 
-from corrlib import benchmarks, coords
+from corrlib import benchmarks, coords, flow
 from corrlib.samples import PoseClip
 
 
@@ -48,8 +48,6 @@ def test_available_errors(tmp_path):
 
 
 def test_flow_pairs_are_asked_where_their_flow_is_known(tmp_path):
-    from corrlib import flow
-
     folder = tmp_path / "FlyingChairs" / "data"
     folder.mkdir(parents=True)
     picture = np.zeros((21, 30, 3), np.uint8)
@@ -63,6 +61,23 @@ def test_flow_pairs_are_asked_where_their_flow_is_known(tmp_path):
     assert known == {} and clip.video.shape == (2, 3, 21, 30)
     assert torch.equal(clip.tracks[1] - clip.tracks[0], torch.tensor([2.5, -1.0]).expand(48, 2))
     assert torch.equal(clip.tracks[0], clip.query_points[:, 1:])
+
+
+def test_a_missing_pass_of_sintel_is_no_error(tmp_path):
+    for render, scene in (("final", "b"),):
+        for t in (1, 2):
+            folder = tmp_path / "Sintel/training" / render / scene
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"frame_{t:04d}.png"), np.full((21, 30, 3), t, np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"no .*Sintel/training/flow"):
+        benchmarks.tasks("sintel", tmp_path)
+    (tmp_path / "Sintel/training/flow/b").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no clip of sintel under .*, though its folder is there"):
+        benchmarks.tasks("sintel", tmp_path)
+    flow.write_flo(tmp_path / "Sintel/training/flow/b/frame_0001.flo", torch.ones(2, 21, 30))
+    (task,) = benchmarks.tasks("sintel", tmp_path)
+    clip, _ = task.read()
+    assert task.name == "final/b/frame_0001" and clip.video[1].unique().tolist() == [2]
 
 
 def test_joints_are_asked_where_they_are_first_labelled(monkeypatch):

@@ -245,7 +245,14 @@ def test_kitti_is_a_mean_over_pixels():
     scores = {"m": {"a": {"epe": 1.0, "fl_all": 0.0, "count": 30}, "b": {"epe": 5.0, "fl_all": 1.0, "count": 10}}}
     found = evaluation.summarise(scores, "kitti")
     assert found["kitti.m.epe"]["value"] == 2 and found["kitti.m.fl_all"]["value"] == 0.25
-    assert evaluation.summarise(scores, "sintel")["sintel.m.epe"]["value"] == 3
+
+
+def test_sintel_has_a_number_a_pass():
+    scores = {"m": {"clean/a/frame_0001": {"epe": 1.0}, "final/a/frame_0001": {"epe": 5.0}}}
+    found = {k.split(".")[2]: entry["value"] for k, entry in evaluation.summarise(scores, "sintel").items()}
+    assert found == {"epe": 3, "epe_clean": 1, "epe_final": 5}
+    del scores["m"]["clean/a/frame_0001"]
+    assert "sintel.m.epe_clean" not in evaluation.summarise(scores, "sintel")
 
 
 def test_extremes_draw_the_best_and_the_worst(davis, tasks, tmp_path):

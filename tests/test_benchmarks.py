@@ -72,7 +72,7 @@ def test_a_missing_pass_of_sintel_is_no_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no .*Sintel/training/flow"):
         benchmarks.tasks("sintel", tmp_path)
     (tmp_path / "Sintel/training/flow/b").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="no clip of sintel under .*, though its folder is there"):
+    with pytest.raises(FileNotFoundError, match=r"no clip of sintel under .*, though its folder is there"):
         benchmarks.tasks("sintel", tmp_path)
     flow.write_flo(tmp_path / "Sintel/training/flow/b/frame_0001.flo", torch.ones(2, 21, 30))
     (task,) = benchmarks.tasks("sintel", tmp_path)

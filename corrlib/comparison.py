@@ -19,7 +19,7 @@ from . import report
 # Of runs; the rest of the parameters decides what is computed.
 ASIDE = {"SEED", "RUN_NAME", "OVERWRITE", "PREDICTIONS"}
 # What is compared: the benchmarks' main numbers.
-METRICS = ("delta_avg", "average_jaccard", "occlusion_accuracy", "pck_1", "pck_2", "points_in_mask", "j_and_f", "epe")
+METRICS = ("delta_avg", "average_jaccard", "occlusion_accuracy", "pck_1", "pck_2", "j_and_f", "points_in_mask", "epe")
 METRICS += tuple(f"{m}_paper" for m in ("delta_avg", "average_jaccard", "occlusion_accuracy", "pck_1", "pck_2"))
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -121,15 +121,20 @@ def read_published(path: Path) -> list[Published]:
 
 
 def asked(groups: dict[str, list[Recorded]], published: list[Published]) -> dict[str, list[str]]:
-    """The benchmarks of which there are numbers, and which numbers, in a fixed order; those of runs first."""
-    found: dict[str, set[str]] = {}
-    for same in groups.values():
-        for key in (key for run in same for key in run.metrics):
-            found.setdefault(key.split(".")[0], set()).add(key.split(".")[2])
+    """The benchmarks of which there are numbers, those of runs first, and which: first what both runs and others have."""
+    ours: dict[str, set[str]] = {}
+    for run in (run for same in groups.values() for run in same):
+        for key, entry in run.metrics.items():
+            if entry["value"] is not None:
+                ours.setdefault(key.split(".")[0], set()).add(key.split(".")[2])
+    theirs: dict[str, set[str]] = {}
     for number in published:
-        found.setdefault(number.benchmark, set()).add(number.metric)
-    kept = {name: [m for m in METRICS if m in metrics] for name, metrics in found.items()}
-    return {name: metrics for name, metrics in kept.items() if metrics}
+        theirs.setdefault(number.benchmark, set()).add(number.metric)
+    found = {}
+    for name in dict.fromkeys([*ours, *theirs]):
+        here, there = ours.get(name, set()), theirs.get(name, set())
+        found[name] = sorted((m for m in METRICS if m in here | there), key=lambda m: m not in here & there)  # noqa: B023
+    return {name: metrics for name, metrics in found.items() if metrics}
 
 
 def table(groups: dict[str, list[Recorded]], published: list[Published], benchmark: str, metric: str) -> str:

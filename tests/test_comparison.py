@@ -91,6 +91,12 @@ def test_asked_are_benchmarks_with_main_numbers(results):
     groups = comparison.group(comparison.read_runs(results))
     others = [comparison.Published("davis2017", "They", "j_and_f", 0.4, "", "")]
     assert comparison.asked(groups, others) == {"badja": ["delta_avg"], "davis2017": ["j_and_f"]}
+    values = {"jhmdb.m.delta_avg": 0.1, "jhmdb.m.pck_2": 0.3, "jhmdb.m.pck_1": None}
+    write(results, "04_evaluation.d", values)
+    groups = comparison.group(comparison.read_runs(results, ["04_evaluation.d"]))
+    others = [comparison.Published("jhmdb", "They", m, 0.4, "", "") for m in ("pck_1", "pck_2")]
+    # What both have comes first; what a run could not tell counts as theirs alone.
+    assert comparison.asked(groups, others) == {"jhmdb": ["pck_2", "delta_avg", "pck_1"]}
 
 
 def test_the_picture_has_a_dot_a_run_and_a_diamond_a_publication(results):

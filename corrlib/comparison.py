@@ -121,7 +121,7 @@ def read_published(path: Path) -> list[Published]:
 
 
 def asked(groups: dict[str, list[Recorded]], published: list[Published]) -> dict[str, list[str]]:
-    """The benchmarks of which there are numbers, those of runs first, and which: first what both runs and others have."""
+    """The benchmarks of which there are numbers, those of runs first; of each the metrics, first what all have."""
     ours: dict[str, set[str]] = {}
     for run in (run for same in groups.values() for run in same):
         for key, entry in run.metrics.items():
@@ -133,7 +133,7 @@ def asked(groups: dict[str, list[Recorded]], published: list[Published]) -> dict
     found = {}
     for name in dict.fromkeys([*ours, *theirs]):
         here, there = ours.get(name, set()), theirs.get(name, set())
-        found[name] = sorted((m for m in METRICS if m in here | there), key=lambda m: m not in here & there)  # noqa: B023
+        found[name] = sorted((m for m in METRICS if m in here | there), key=lambda m: m not in here & there)
     return {name: metrics for name, metrics in found.items() if metrics}
 
 

@@ -262,8 +262,8 @@ def test_costs(davis, tmp_path):
     assert (
         0.001 < found["davis2017.a.seconds_per_frame"]["value"] < 1 and found["davis2017.a.peak_memory"]["count"] == 1
     )
-    assert 25 < found["davis2017.a.peak_memory"]["value"] < 60
-    assert found["davis2017.a.masks_peak_memory"]["value"] < 20
+    points, masks = (found[f"davis2017.a.{kind}peak_memory"]["value"] for kind in ("", "masks_"))
+    assert np.isnan(points) or (25 < points < 60 and masks < 20)  # not every system tells
     cost = tmp_path / "davis2017/clip.a.cost.json"
     cost.write_text(json.dumps({"points": {"frames": 4, "seconds": 2.0, "bytes": None}}))
     found = predictions.costs(tmp_path, "davis2017")

@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
 import click
 import torch
 
-from . import benchmarks, calibration, checkpoints, report, runs, training
+from . import benchmarks, calibration, checkpoints, predictions, report, runs, training
+from . import methods as answering
 from .encoder import PixelEncoder
 
 
@@ -67,19 +69,45 @@ def calibrate(path: str) -> None:
 @click.option("-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter, in YAML.")
 def run_notebook(name: str, files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> None:
     """Execute a notebook with live progress, as papermill does; the copy appears when it succeeds."""
-    import yaml
     from papermill import PapermillExecutionError
 
-    parameters = {}
-    for path in files:
-        parameters |= yaml.safe_load(Path(path).read_text()) or {}
-    parameters |= {key: yaml.safe_load(value) for key, value in pairs}
     try:
-        click.echo(runs.run_notebook(name, parameters))
+        click.echo(runs.run_notebook(name, _parameters(files, pairs)))
     except PapermillExecutionError as error:
         raise click.ClickException(f"{name} stopped at {error.ename}: {error.evalue}") from None
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
+
+
+@main.command(epilog="Example: torchrun --nproc-per-node 2 -m corrlib predict results/predictions -p MAX_CLIPS 4")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("-f", "files", multiple=True, type=click.Path(exists=True), help="YAML or JSON of parameters.")
+@click.option(
+    "-p", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of 04_evaluation, in YAML."
+)
+def predict(folder: str, files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> None:
+    """Ask what 04_evaluation asks, and keep the answers in FOLDER, which is its parameter PREDICTIONS.
+
+    Started several times, by torchrun or with RANK and WORLD_SIZE set, on one machine or on several
+    that share FOLDER, each process takes its part of the clips.
+    """
+    share = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    try:
+        given = runs.declared_parameters("04_evaluation") | _parameters(files, pairs)
+        params = runs.read_parameters("04_evaluation", given)
+        size = predictions.size_of(params.resolution)
+        root = params.data_root or runs.find_root() / "data" / "raw"
+        asked = (root, params.split, params.max_clips, params.query_mode)
+        tasks, missing = benchmarks.available(params.benchmarks, *asked)
+        named = (params.checkpoint, params.resnet18_weights, params.raft_small_weights, params.seed)
+        methods = answering.methods(params.methods, *named)
+        for name, why in missing.items():
+            click.echo(f"skipped {name}: {why}", err=True)
+        clips = [task for each in tasks.values() for task in each]
+        predictions.predict(methods, clips, folder, size, share, lambda _, note: click.echo(note, err=True))
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(folder)
 
 
 @main.command(epilog="Example: python -m corrlib table results/04_evaluation.1/metrics.json")
@@ -106,6 +134,16 @@ def keep(run: str, folder: str, name: str) -> None:
         click.echo(report.keep(run, folder, name))
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _parameters(files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> dict:
+    """Parameters of a notebook from files and, over them, from the command line."""
+    import yaml
+
+    parameters = {}
+    for path in files:
+        parameters |= yaml.safe_load(Path(path).read_text()) or {}
+    return parameters | {key: yaml.safe_load(value) for key, value in pairs}
 
 
 def _setting(item: str) -> tuple[str, int | float | str]:

@@ -1,15 +1,13 @@
 """What a user would run instead of a learnt model, behind the same interfaces.
 
 A tracker is called with a video and query points (N, 3) as (t, x, y), and returns
-`PointTracks`: `track_static`, `track_lk`, `track_dis`, `track_farneback`. All but the first
-carry points from frame to frame, forwards and backwards in time, at the video's own
-resolution; `propagate_masks_dis` does so with masks. An encoder is called with frames and
-returns `Features`, to be used in the model's own tracker: `SiftEncoder`, `RawPatchEncoder`.
-Nothing here learns.
+`PointTracks`: `track_static`, `track_lk`, `track_dis`, `track_farneback`. A propagator is called
+with a video and the first frame's mask, and returns masks: `propagate_masks_static`,
+`propagate_masks_dis`, `propagate_masks_farneback`. All but the static ones go from frame to
+frame (`chains`), at the video's own resolution. An encoder is called with frames and returns
+`Features`, to be used in the model's own tracker: `SiftEncoder`, `RawPatchEncoder`. Nothing here
+learns; torchvision's networks are in `torchvision_models`.
 """
-
-import itertools
-from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -19,11 +17,11 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import coords, frames, propagation
+from . import chains, coords, frames, propagation
+from .chains import Points
 from .encoder import Features
 from .samples import PointTracks
 
-ALPHA, BETA = 0.01, 0.5  # of forward-backward consistency, as for the model
 LK_WINDOW = 21  # pixels, on each of the pyramid's levels
 LK_LEVELS = 4
 DIS_PRESETS = {
@@ -32,11 +30,6 @@ DIS_PRESETS = {
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
 
-Points = Tensor | np.ndarray | Sequence  # (N, 3)
-
-# Moves points (n, 2) from frame a to frame b, and tells how far from home they come back.
-Move = Callable[[int, int, Tensor], tuple[Tensor, Tensor]]
-
 
 def track_static(video: frames.Source, query_points: Points) -> PointTracks:
     """Points that stay where they were asked for: the floor of every benchmark.
@@ -44,8 +37,8 @@ def track_static(video: frames.Source, query_points: Points) -> PointTracks:
     Args, Raises: as for `track_dis`.
     """
     opened = frames.open_video(video)
-    num_frames = opened.num_frames if isinstance(opened.source, Tensor | list) else sum(1 for _ in opened)
-    queries = _check_queries(query_points, num_frames, opened.size_hw)
+    num_frames = _count(opened)
+    queries = chains.check_queries(query_points, num_frames, opened.size_hw)
     tracks = repeat(queries[:, 1:], "N xy -> T N xy", T=num_frames).clone()
     everywhere = torch.ones(tracks.shape[:2])
     return PointTracks(tracks, everywhere.bool(), everywhere)
@@ -59,7 +52,7 @@ def track_lk(video: frames.Source, query_points: Points) -> PointTracks:
     Source: Lucas and Kanade, IJCAI 1981; Bouguet, 2000, as OpenCV has it.
     """
     greys = _greys(video)
-    queries = _check_queries(query_points, len(greys), greys[0].shape)
+    queries = chains.check_queries(query_points, len(greys), greys[0].shape)
     settings = {"winSize": (LK_WINDOW, LK_WINDOW), "maxLevel": LK_LEVELS - 1}
 
     def move(a: int, b: int, xy: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +63,7 @@ def track_lk(video: frames.Source, query_points: Points) -> PointTracks:
         there = torch.where(lost[:, None], xy, torch.from_numpy(there))
         return there, (torch.from_numpy(home) - xy).norm(dim=-1).masked_fill(lost, torch.inf)
 
-    return _carry(greys, queries, move)
+    return chains.carry(len(greys), greys[0].shape, queries, move)
 
 
 def track_dis(video: frames.Source, query_points: Points, preset: str = "medium") -> PointTracks:
@@ -90,18 +83,14 @@ def track_dis(video: frames.Source, query_points: Points, preset: str = "medium"
 
     Source: Kroeger et al., ECCV 2016, as OpenCV has it.
     """
-    if preset not in DIS_PRESETS:
-        raise ValueError(f"track_dis: preset should be one of {', '.join(DIS_PRESETS)}, got {preset}.")
-    dis = cv2.DISOpticalFlow_create(DIS_PRESETS[preset])
-    return _track_dense(video, query_points, lambda a, b: dis.calc(a, b, None))
+    greys = _greys(video)
+    return chains.track_flow(greys, greys[0].shape, query_points, _dis("track_dis", preset))
 
 
 def propagate_masks_dis(
     video: frames.Source, first_mask: Tensor | np.ndarray, preset: str = "medium"
 ) -> Int[Tensor, "T H W"]:
-    """Masks fetched from the first frame along chained flow, at the video's own resolution.
-
-    Each pixel follows the flow back, one frame at a time, and takes the label it ends at.
+    """Masks fetched from the first frame along chained dense inverse-search flow.
 
     Args:
         video, preset: as for `track_dis`.
@@ -112,20 +101,7 @@ def propagate_masks_dis(
 
     Source: Kroeger et al., ECCV 2016, as OpenCV has it.
     """
-    if preset not in DIS_PRESETS:
-        raise ValueError(f"propagate_masks_dis: preset should be one of {', '.join(DIS_PRESETS)}, got {preset}.")
-    opened = frames.open_video(video)
-    mask = propagation.check_mask("propagate_masks_dis", first_mask, opened.size_hw)
-    dis = cv2.DISOpticalFlow_create(DIS_PRESETS[preset])
-    pixels = coords.grid(opened.size_hw)
-    home, greys, out = rearrange(pixels, "H W xy -> 1 xy H W"), _greys(opened), [mask]
-    last = torch.tensor(opened.size_hw[::-1]) - 1
-    for before, now in itertools.pairwise(greys):
-        there = pixels + torch.from_numpy(dis.calc(now, before, None))
-        home = coords.sample(home, there[None])[0]
-        x, y = torch.minimum(rearrange(home[0], "xy H W -> H W xy").round().long().clamp(min=0), last).unbind(-1)
-        out.append(mask[y, x])
-    return torch.stack(out)
+    return _masks(video, first_mask, _dis("propagate_masks_dis", preset))
 
 
 def track_farneback(video: frames.Source, query_points: Points) -> PointTracks:
@@ -135,51 +111,51 @@ def track_farneback(video: frames.Source, query_points: Points) -> PointTracks:
 
     Source: Farnebäck, SCIA 2003, as OpenCV has it.
     """
-    settings = {"pyr_scale": 0.5, "levels": 5, "winsize": 15, "iterations": 3, "poly_n": 7, "poly_sigma": 1.5}
-    return _track_dense(video, query_points, lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, **settings, flags=0))
-
-
-def _track_dense(
-    video: frames.Source, query_points: Points, flow_between: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> PointTracks:
-    """Points carried by a dense flow, which is computed once for each pair and direction."""
     greys = _greys(video)
-    queries = _check_queries(query_points, len(greys), greys[0].shape)
-    last_query = queries[:, 0].amax()
-    flows: dict[tuple[int, int], Tensor] = {}
-
-    def flow(a: int, b: int, xy: Tensor) -> Tensor:
-        if (a, b) not in flows:
-            flows[a, b] = rearrange(torch.from_numpy(flow_between(greys[a], greys[b])), "H W xy -> 1 xy H W")
-        return coords.sample(flows[a, b], xy[None])[0][0].T
-
-    def move(a: int, b: int, xy: Tensor) -> tuple[Tensor, Tensor]:
-        there = xy + flow(a, b, xy)
-        home = there + flow(b, a, there)
-        if min(a, b) >= last_query:  # no point comes back through here, so let the memory go
-            del flows[a, b], flows[b, a]
-        return there, (home - xy).norm(dim=-1)
-
-    return _carry(greys, queries, move)
+    return chains.track_flow(greys, greys[0].shape, query_points, _farneback)
 
 
-def _carry(greys: list[np.ndarray], queries: Float[Tensor, "N 3"], move: Move) -> PointTracks:
-    """Points moved one frame at a time, away from their query frame in both directions."""
-    size_hw, start = greys[0].shape, queries[:, 0].long()
-    tracks = repeat(queries[:, 1:], "N xy -> T N xy", T=len(greys)).clone()
-    visible = torch.ones(tracks.shape[:2], dtype=torch.bool)
-    confidence = torch.ones(tracks.shape[:2])
-    for step in (1, -1):
-        for a in range(len(greys) - 1) if step == 1 else range(len(greys) - 1, 0, -1):
-            b, on = a + step, (a - start) * step >= 0
-            if not on.any():
-                continue
-            tracks[b, on], error = move(a, b, tracks[a, on])
-            squares = 2 * (tracks[b, on] - tracks[a, on]).square().sum(-1)
-            good = (error.square() < ALPHA * squares + BETA) & coords.inside(tracks[b, on], size_hw)
-            visible[b, on] = good & visible[a, on]  # a chain that lost its point follows another one
-            confidence[b, on] = torch.exp(-error) * confidence[a, on] * good
-    return PointTracks(tracks, visible, confidence)
+def propagate_masks_farneback(video: frames.Source, first_mask: Tensor | np.ndarray) -> Int[Tensor, "T H W"]:
+    """Masks fetched from the first frame along chained flow by polynomial expansion.
+
+    Args, Raises: as for `propagate_masks_dis`.
+    """
+    return _masks(video, first_mask, _farneback)
+
+
+def propagate_masks_static(video: frames.Source, first_mask: Tensor | np.ndarray) -> Int[Tensor, "T H W"]:
+    """The first frame's mask in every frame: the floor.
+
+    Args, Raises: as for `propagate_masks_dis`.
+    """
+    opened = frames.open_video(video)
+    mask = propagation.check_mask("propagate_masks", first_mask, opened.size_hw)
+    return repeat(mask, "H W -> T H W", T=_count(opened)).clone()
+
+
+def _dis(name: str, preset: str) -> chains.Flow:
+    """The flow of a preset."""
+    if preset not in DIS_PRESETS:
+        raise ValueError(f"{name}: preset should be one of {', '.join(DIS_PRESETS)}, got {preset}.")
+    # One object a pair: on small frames OpenCV's changes its own settings, and answers the second time otherwise.
+    return lambda a, b: cv2.DISOpticalFlow_create(DIS_PRESETS[preset]).calc(a, b, None)
+
+
+def _farneback(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Farnebäck's flow, for frames of some hundred lines."""
+    settings = {"pyr_scale": 0.5, "levels": 5, "winsize": 15, "iterations": 3, "poly_n": 7, "poly_sigma": 1.5}
+    return cv2.calcOpticalFlowFarneback(a, b, None, **settings, flags=0)
+
+
+def _masks(video: frames.Source, first_mask: Tensor | np.ndarray, flow: chains.Flow) -> Int[Tensor, "T H W"]:
+    """Masks along a flow of grey frames."""
+    opened = frames.open_video(video)
+    return chains.propagate_masks_flow(_greys(opened), opened.size_hw, first_mask, flow)
+
+
+def _count(opened: frames.Video) -> int:
+    """How many frames there are; of a file only reading tells."""
+    return opened.num_frames if isinstance(opened.source, Tensor | list) else sum(1 for _ in opened)
 
 
 def _greys(video: frames.Source) -> list[np.ndarray]:
@@ -188,23 +164,6 @@ def _greys(video: frames.Source) -> list[np.ndarray]:
         cv2.cvtColor(np.ascontiguousarray(rearrange(frame, "C H W -> H W C").numpy()), cv2.COLOR_RGB2GRAY)
         for frame in frames.open_video(video)
     ]
-
-
-def _check_queries(query_points: Points, num_frames: int, size_hw: tuple[int, int]) -> Float[Tensor, "N 3"]:
-    """Query points as float32, refused where they are not points of the clip."""
-    queries = torch.as_tensor(query_points, dtype=torch.float32)
-    if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
-        raise ValueError(f"query_points should be (N, 3) as (t, x, y), N at least 1, got {tuple(queries.shape)}.")
-    t, xy = queries[:, 0], queries[:, 1:]
-    good = (t == t.round()) & (t >= 0) & (t < num_frames) & coords.inside(xy, size_hw)  # NaN is nowhere
-    if not good.all():
-        n = int((~good).nonzero()[0])
-        got = ", ".join(f"{v:g}" for v in queries[n].tolist())
-        raise ValueError(
-            f"query_points: point {n} should be (t, x, y) with t in 0 .. {num_frames - 1} and (x, y) inside "
-            f"the {size_hw[1]} x {size_hw[0]} frame, got ({got})."
-        )
-    return queries
 
 
 class SiftEncoder(nn.Module):
@@ -261,7 +220,8 @@ class RawPatchEncoder(nn.Module):
     """Colour patches themselves: 5 x 5 Lab samples around each cell's pixel, less their mean.
 
     Samples are 4 px apart, each the mean of 5 x 5 pixels, for the coarse features, and
-    neighbouring pixels for the fine ones.
+    neighbouring pixels for the fine ones. Five channels of zeros fill the 75 up to 80: sums over rows
+    whose length is no multiple of a vector's depend, in their last bit, on where a row lies.
     """
 
     coarse_lattice = coords.Lattice(8, 0.0)
@@ -279,11 +239,12 @@ class RawPatchEncoder(nn.Module):
 
 def _patches(
     lab: Float[Tensor, "B 3 H W"], lattice: coords.Lattice, size_hw: tuple[int, int], spacing: int
-) -> Float[Tensor, "B 75 h w"]:
+) -> Float[Tensor, "B 80 h w"]:
     """Unit-length 5 x 5 patches of samples some pixels apart, centred on a lattice's cells."""
     padded = F.pad(lab, (2 * spacing,) * 4, mode="replicate")
     patches = F.unfold(padded, kernel_size=5, dilation=spacing, stride=lattice.stride)
     h, w = coords.lattice_size(tuple(size_hw), lattice)
     patches = rearrange(patches, "B (C k) (h w) -> B C k h w", C=3, h=h, w=w)
     patches = patches - patches.mean(dim=2, keepdim=True)  # without brightness and tint
-    return F.normalize(rearrange(patches, "B C k h w -> B (C k) h w") + 1e-6, dim=1)
+    unit = F.normalize(rearrange(patches, "B C k h w -> B (C k) h w") + 1e-6, dim=1)
+    return F.pad(unit, (0, 0, 0, 0, 0, 5))

@@ -7,7 +7,7 @@ tracks or scores.
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,7 +21,9 @@ from .samples import FlowPair, PoseClip, TrackClip
 FLOW = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchairs": flyingchairs}
 POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_stacking": "rgb_stacking"}
 POSE = {"badja": badja, "jhmdb": jhmdb}
-BENCHMARKS = ("procedural", "real_texture", *POINTS, *POSE, "davis2016", *FLOW)
+SINTEL_PASSES = ("clean", "final")
+OBJECTS = {"davis2016": 2016, "davis2017": 2017}
+BENCHMARKS = ("procedural", "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
 VAL_SEED, CALIB_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 8_000_000, 32, (0.7, 20.0)
 REAL_SEED, REAL_SPEED = 7_000_000, (1.0, 24.0)
 
@@ -30,13 +32,15 @@ REAL_SEED, REAL_SPEED = 7_000_000, (1.0, 24.0)
 class Task:
     """One clip to be tracked; `read` makes it, so that a benchmark is never in memory as a whole.
 
-    `read` also returns what else is known: `masks` (T, H, W), where the truth is an object's region
-    and a point is right while it stays there; `scale` (T,), the length PCK is measured by.
+    `read` also returns what else is known: `masks` (T, H, W), of which frame 0 may be given to a
+    method, and in which a point is right while it stays on its object; `scale` (T,), the length PCK
+    is measured by, and `joints` (N,), which joint each query is. `asked` is how queries were chosen.
     """
 
     benchmark: str
     name: str
     read: Callable[[], tuple[TrackClip, dict[str, Tensor]]]
+    asked: str = ""
 
 
 def procedural_val(
@@ -98,48 +102,74 @@ def tapvid_tasks(benchmark: str, root: str | Path, query_mode: str = "first") ->
     """TAP-Vid: the official clips, at the size they have in the official files."""
 
     def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        return tapvid.read(root, name, POINTS[benchmark], query_mode), {}
+        clip = tapvid.read(root, name, POINTS[benchmark], query_mode)
+        # A raster position of 1 is the frame's far edge, of which no pixel is.
+        far = clip.query_points.new_tensor([clip.video.shape[3], clip.video.shape[2]]) - 0.501
+        xy = torch.minimum(clip.query_points[:, 1:].clamp(min=-0.5), far)
+        return replace(clip, query_points=torch.cat([clip.query_points[:, :1], xy], dim=1)), {}
 
-    return [Task(benchmark, name, functools.partial(read, name)) for name in tapvid.names(root, POINTS[benchmark])]
+    names = tapvid.names(root, POINTS[benchmark])
+    return [Task(benchmark, name, functools.partial(read, name), query_mode) for name in names]
 
 
 def pose_tasks(benchmark: str, root: str | Path) -> list[Task]:
-    """Joints of animals or people, asked in the first labelled frame, those visible there."""
+    """Joints of animals or people, asked in the first frame where one is seen, all that have a position there.
+
+    Tracks are scored as points only where a joint is seen, and of those that were seen when asked.
+    """
 
     def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
         clip: PoseClip = POSE[benchmark].read(root, name)
-        known = clip.visible & clip.valid
-        first = int(known.any(dim=1).nonzero()[0])
-        joints = known[first]
-        queries = torch.cat([torch.full((int(joints.sum()), 1), float(first)), clip.joints[first, joints]], dim=1)
-        tracks = TrackClip(clip.video, queries, clip.joints[:, joints], clip.visible[:, joints], known[:, joints], name)
-        return tracks, {"scale": clip.scale}
+        seen = clip.visible & clip.valid
+        if not seen.any():
+            raise ValueError(f"pose_tasks: {benchmark} {name} should have a joint that can be seen, got none.")
+        first = int(seen.any(dim=1).nonzero()[0])
+        size_hw = tuple(clip.video.shape[2:])
+        asked = (clip.valid[first] & coords.inside(clip.joints[first], size_hw)).nonzero()[:, 0]
+        queries = torch.cat([torch.full((len(asked), 1), float(first)), clip.joints[first, asked]], dim=1)
+        fair = seen[:, asked] & seen[first, asked]
+        tracks = TrackClip(clip.video, queries, clip.joints[:, asked], clip.visible[:, asked], fair, name)
+        return tracks, {"scale": clip.scale, "joints": asked, "labelled": clip.valid[:, asked]}
 
     return [Task(benchmark, name, functools.partial(read, name)) for name in POSE[benchmark].names(root)]
 
 
-def davis_tasks(root: str | Path, split: str, spacing: int = 12) -> list[Task]:
-    """DAVIS-2016: a grid of points on the object of the first frame, which should stay on it."""
+def object_tasks(benchmark: str, root: str | Path, split: str, spacing: int = 12) -> list[Task]:
+    """DAVIS: the objects of the first frame, to be followed as masks, and a grid of points on each."""
+    year = OBJECTS[benchmark]
 
     def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        clip = davis.read(root, name, year=2016)
-        H, W = clip.masks.shape[1:]
-        grid = rearrange(coords.grid((H, W))[spacing // 2 :: spacing, spacing // 2 :: spacing], "h w c -> (h w) c")
-        grid = grid[clip.masks[0][grid[:, 1].long(), grid[:, 0].long()] > 0]
+        clip = davis.read(root, name, year)
+        T, H, W = clip.masks.shape
+        pixels = coords.grid((H, W))
+        on_grid = torch.zeros(H, W, dtype=torch.bool)
+        on_grid[spacing // 2 :: spacing, spacing // 2 :: spacing] = True
+        points = []
+        for number in range(1, int(clip.masks[0].max()) + 1):
+            inside = pixels[(clip.masks[0] == number) & on_grid]
+            whole = pixels[clip.masks[0] == number]
+            points.append(inside if len(inside) else whole[len(whole) // 2 :][:1])  # too small for the grid
+        grid = torch.cat(points)
         queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
-        T, N = len(clip.video), len(grid)
-        unknown = torch.zeros(T, N, dtype=torch.bool)
-        tracks = TrackClip(clip.video, queries, grid.expand(T, N, 2).clone(), unknown, unknown, name)
+        unknown = torch.zeros(T, len(grid), dtype=torch.bool)
+        tracks = TrackClip(clip.video, queries, grid.expand(T, len(grid), 2).clone(), unknown, unknown, name)
         return tracks, {"masks": clip.masks.to(torch.int16)}
 
-    return [Task("davis2016", name, functools.partial(read, name)) for name in davis.names(root, split, year=2016)]
+    return [Task(benchmark, name, functools.partial(read, name)) for name in davis.names(root, split, year)]
 
 
 def flow_tasks(benchmark: str, root: str | Path, spacing: int = 4) -> list[Task]:
-    """Pairs of frames with true flow, asked on a grid of the pixels whose flow is known."""
+    """Pairs of frames with true flow, asked on a grid: every fourth pixel of every fourth row, where flow is known.
+
+    Sintel's names begin with their pass, "clean" or "final"; one that is missing has none.
+    """
 
     def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        pair: FlowPair = FLOW[benchmark].read(root, name)
+        if benchmark == "sintel":
+            render, _, pair_name = name.partition("/")
+            pair: FlowPair = sintel.read(root, pair_name, render)
+        else:
+            pair = FLOW[benchmark].read(root, name)
         grid = rearrange(coords.grid(tuple(pair.valid.shape))[::spacing, ::spacing], "h w c -> (h w) c")
         x, y = grid.long().unbind(-1)
         grid, x, y = (v[pair.valid[y, x]] for v in (grid, x, y))
@@ -149,7 +179,11 @@ def flow_tasks(benchmark: str, root: str | Path, spacing: int = 4) -> list[Task]
         known = torch.ones(2, len(grid), dtype=torch.bool)
         return TrackClip(video, queries, tracks, known, known, name), {}
 
-    return [Task(benchmark, name, functools.partial(read, name)) for name in FLOW[benchmark].names(root)]
+    if benchmark == "sintel":
+        names = [f"{render}/{name}" for render in SINTEL_PASSES for name in sintel.names(root, render)]
+    else:
+        names = FLOW[benchmark].names(root)
+    return [Task(benchmark, name, functools.partial(read, name)) for name in names]
 
 
 def tasks(
@@ -181,7 +215,9 @@ def tasks(
     elif benchmark in FLOW:
         found = flow_tasks(benchmark, root)
     else:
-        found = davis_tasks(root, split)
+        found = object_tasks(benchmark, root, split)
+    if not found:
+        raise FileNotFoundError(f"tasks: no clip of {benchmark} under {root}, though its folder is there.")
     return found[: max_clips or None]
 
 

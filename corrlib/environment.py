@@ -1,11 +1,17 @@
 """What numbers may depend on though no parameter says so: code, versions, machine, memory."""
 
+import contextlib
+import ctypes
+import math
 import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -59,3 +65,40 @@ def peak_memory_mib() -> dict[str, float]:
     if torch.cuda.is_available():
         peak["gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return peak
+
+
+def measure(call: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What a call returns, the processor seconds it took, and the most bytes it held on top of those before.
+
+    Seconds are of all threads together, whatever else the machine does. Bytes are those of the
+    process, of Python, torch and OpenCV alike, and on a GPU those of its tensors too; NaN where
+    the system does not tell, which Linux does.
+    """
+    before = _reset_peak()
+    start = time.process_time()
+    answer = call()
+    seconds = time.process_time() - start
+    held = _status("VmHWM") - before
+    if torch.cuda.is_available():
+        held += torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+    return answer, seconds, held if math.isnan(held) else max(held, 0.0)
+
+
+def _reset_peak() -> float:
+    """Forget the most memory this process has held, give back what is free, and return the bytes it holds now."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError, AttributeError):  # other systems have neither
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    return math.nan
+
+
+def _status(field: str) -> float:
+    """A field of this process's status, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return 1024.0 * int(line.split()[1])
+    return math.nan

@@ -1,56 +1,41 @@
-"""Trackers on benchmarks: predictions first, into files; scores second, out of files.
+"""Scores out of files: what lies in a folder of `predictions` is scored, whoever wrote it.
 
-A method is any callable `tracker(video, query_points) -> PointTracks`; `methods` names the ones
-compared here. What they are asked comes from `benchmarks`. Scoring never runs a model: what lies
-in the prediction files is scored, whoever wrote it.
+Scoring never runs a model. The benchmark's own rules are the default, named as their authors do;
+where the paper that this library follows counts otherwise, its number stands beside, `_paper`.
 """
 
-import functools
 import math
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from matplotlib.figure import Figure
+from torch import nn
 
-from . import baselines, benchmarks, coords, metrics, tracking
+from . import benchmarks, coords, metrics, predictions, tracking, visualize
 from .benchmarks import Task
-from .samples import PointTracks, TrackClip
+from .samples import TrackClip
 
-Tracker = Callable[[Tensor, Tensor], PointTracks]
 TRUTH = ("query_points", "tracks", "visible", "valid")
-
-
-def methods(only: Iterable[str] = (), **encoders: nn.Module) -> dict[str, Tracker]:
-    """The trackers compared: the encoders given, by name, in our tracker, and the baselines.
-
-    Raises:
-        ValueError: one of those that `only` asks for is none of them.
-    """
-    found: dict[str, Tracker] = {
-        name: functools.partial(tracking.track_points, model) for name, model in encoders.items()
-    }
-    sift = functools.partial(
-        tracking.track_points,
-        baselines.SiftEncoder().eval(),
-        config=tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03),
-    )
-    patches = functools.partial(tracking.track_points, baselines.RawPatchEncoder().eval())
-    found |= {
-        "dis_medium": baselines.track_dis,
-        "dis_fast": functools.partial(baselines.track_dis, preset="fast"),
-        "sift": sift,
-        "patches": patches,
-        "lk": baselines.track_lk,
-        "farneback": baselines.track_farneback,
-        "static": baselines.track_static,
-    }
-    for name in only:
-        if name not in found:
-            raise ValueError(f"methods: unknown method {name!r}; there are {', '.join(found)}.")
-    return {name: tracker for name, tracker in found.items() if not only or name in only}
+ALPHAS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of PCK
+PAPER_BADJA_HW = (320, 512)  # the frames that the paper measures animals in
+MOST_JOINTS = 64
+QUERY_MODES, PROTOCOLS = ("first", "strided"), ("official", "paper")
+# The numbers that methods are compared in, clip by clip; the first is the main one.
+COMPARED = dict.fromkeys(benchmarks.BENCHMARKS, ("delta_avg",)) | dict.fromkeys(benchmarks.FLOW, ("epe",))
+COMPARED |= {"davis2016": ("points_in_mask", "j_and_f"), "davis2017": ("j_and_f", "points_in_mask")}
+WEIGHTS = {"davis2017": "num_objects", "kitti": "count"}  # a mean over objects, and over pixels; else over clips
+MASKS = ("jaccard", "jaccard_recall", "jaccard_decay", "boundary_f", "boundary_f_recall", "boundary_f_decay", "j_and_f")
+SHOWN = (
+    *("delta_1", "delta_2", "delta_4", "delta_8", "delta_16", "delta_avg", "average_jaccard", "occlusion_accuracy"),
+    *("delta_avg_paper", "average_jaccard_paper", "occlusion_accuracy_paper"),
+    *("pck_1", "pck_2", "pck_3", "pck_4", "pck_5", "pck_2_pips"),
+    *("pck_1_paper", "pck_2_paper", "pck_3_paper", "pck_4_paper", "pck_5_paper"),
+    *("points_in_mask", *MASKS, "epe", "px1", "fl_all"),
+)
+Scores = dict[str, dict[str, dict[str, Any]]]  # method -> clip -> metric -> value
 
 
 def accuracy(model: nn.Module, clips: list[TrackClip]) -> dict[str, float]:
@@ -65,130 +50,159 @@ def accuracy(model: nn.Module, clips: list[TrackClip]) -> dict[str, float]:
     for clip in clips:
         found = tracking.track_points(model, clip.video, clip.query_points)
         known = {"size_hw": clip.video.shape[-2:]} | {n: getattr(clip, n).numpy() for n in TRUTH}
-        scores.append(_score_points({n: v.numpy(force=True) for n, v in found._asdict().items()}, known))
+        answer = {n: v.numpy(force=True) for n, v in found._asdict().items()}
+        scores.append(score_clip("procedural", answer, known))
     return {name: float(np.nanmean([s[name] for s in scores])) for name in ("delta_avg", "occlusion_accuracy")}
 
 
-def predict(
-    trackers: dict[str, Tracker],
-    tasks: Iterable[Task],
-    folder: str | Path,
-    progress: Callable[[str], None] | None = None,
-) -> None:
-    """Writes `<folder>/<benchmark>/<clip>.<method>.npz` for every clip and method; those there are kept.
-
-    Each file holds query_points (N, 3), tracks (T, N, 2), visible (T, N) and confidence (T, N).
-    The clip's truth lies beside it as `<clip>.truth.npz`.
-    """
-    for task in tasks:
-        where = Path(folder) / task.benchmark
-        where.mkdir(parents=True, exist_ok=True)
-        wanted = {name: where / f"{task.name}.{name}.npz" for name in [*trackers, "truth"]}
-        if all(path.exists() for path in wanted.values()):
-            continue
-        clip, known = task.read()
-        for name, tracker in trackers.items():
-            if wanted[name].exists():
-                continue
-            if progress:
-                progress(f"{task.benchmark} {task.name}: {name}")
-            found = tracker(clip.video, clip.query_points)
-            _save(wanted[name], query_points=clip.query_points, **found._asdict())
-        truth = {"tracks": clip.tracks, "visible": clip.visible, "valid": clip.valid}
-        size = torch.tensor(clip.video.shape[-2:])
-        _save(wanted["truth"], query_points=clip.query_points, size_hw=size, **truth, **known)
-
-
-def _save(path: Path, **tensors: Tensor) -> None:
-    """An .npz that appears only when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in tensors.items()})
-    os.replace(partial, path)
-
-
-def read_prediction(folder: str | Path, task: Task, method: str) -> PointTracks:
-    """What a method answered on a clip, as `predict` wrote it.
+def check_rules(query_mode: str, protocol: str) -> None:
+    """Refuse rules that there are not, before hours of asking rather than after.
 
     Raises:
-        FileNotFoundError: it has not been asked.
+        ValueError: the mode is not first or strided, the protocol not official or paper.
     """
-    path = Path(folder) / task.benchmark / f"{task.name}.{method}.npz"
-    if not path.is_file():
-        raise FileNotFoundError(f"read_prediction: no file {path}.")
-    with np.load(path) as arrays:
-        return PointTracks(*(torch.from_numpy(arrays[name]) for name in PointTracks._fields))
+    for name, value, known in (("query_mode", query_mode, QUERY_MODES), ("protocol", protocol, PROTOCOLS)):
+        if value not in known:
+            raise ValueError(f"score: {name} should be {' or '.join(known)}, got {value!r}.")
 
 
-def score(folder: str | Path, benchmark: str, query_mode: str = "first") -> dict[str, dict[str, dict[str, float]]]:
-    """Scores all prediction files of a benchmark: method -> clip -> metric -> value.
+def score(
+    folder: str | Path,
+    benchmark: str,
+    query_mode: str = "first",
+    protocol: str = "official",
+    clips: Iterable[str] = (),
+) -> Scores:
+    """Scores all answers to a benchmark: method -> clip -> metric -> value.
 
     Args:
-        folder: where `predict` wrote, or anyone in its format.
+        folder: where `predictions.predict` wrote, or anyone in its format.
         benchmark: one of `benchmarks.BENCHMARKS`.
         query_mode: of TAP-Vid, as the tasks were made.
+        protocol: "official", or "paper" for the paper's way of counting beside it.
+        clips: only these; all if empty.
 
     Raises:
         FileNotFoundError: there are no predictions.
-        ValueError: a file's shapes are not those of the clip's truth.
+        ValueError: an unknown mode or protocol; a file is no answer, or its shapes are not those
+            of the clip's truth.
     """
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    for path in sorted((Path(folder) / benchmark).glob("*.npz")):
-        clip, method = path.name.removesuffix(".npz").rsplit(".", 1)
-        if method == "truth":
+    check_rules(query_mode, protocol)
+    scores: Scores = {}
+    root, only = Path(folder) / benchmark, set(clips)
+    for path in sorted(root.rglob("*.truth.npz")):
+        clip = path.relative_to(root).as_posix().removesuffix(".truth.npz")
+        if only and clip not in only:
             continue
-        with np.load(path) as found, np.load(path.with_name(f"{clip}.truth.npz")) as truth:
-            if found["tracks"].shape != truth["tracks"].shape:
-                raise ValueError(
-                    f"score: {path} should hold tracks {truth['tracks'].shape}, got {found['tracks'].shape}."
-                )
-            scores.setdefault(method, {})[clip] = score_clip(benchmark, dict(found), dict(truth), query_mode)
+        truth = predictions.load(path)
+        for method, found in _answers(root, clip, truth):
+            scores.setdefault(method, {})[clip] = score_clip(benchmark, found, truth, query_mode, protocol)
     if not scores:
-        raise FileNotFoundError(f"score: no predictions in {Path(folder) / benchmark}.")
+        raise FileNotFoundError(f"score: no predictions in {root}.")
     return scores
 
 
-def score_clip(benchmark: str, found: dict, truth: dict, query_mode: str = "first") -> dict[str, float]:
-    """The scores of one clip from the arrays of its two files, by the rules of its benchmark."""
+def _answers(root: Path, clip: str, truth: dict[str, np.ndarray]) -> Iterable[tuple[str, dict[str, np.ndarray]]]:
+    """Each method that has answered about a clip, with its points, its masks, or both."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    place = root / clip
+    for path in sorted(place.parent.glob(f"{place.name}.*.npz")):
+        method = path.name.removeprefix(f"{place.name}.").removesuffix(".npz")
+        if method == "truth" or "." in method:
+            continue
+        points = predictions.load(path, ("tracks", "visible"))
+        for name, values in points.items():
+            if values.shape != truth[name].shape:
+                raise ValueError(f"score: {path} should hold {name} {truth[name].shape}, got {values.shape}.")
+        found[method] = points
+    if "masks" in truth:
+        for path in sorted(p for p in root.glob(f"*/{clip}") if p.is_dir()):
+            masks = predictions.read_masks(path, truth["masks"])
+            found.setdefault(path.parent.name, {})["masks"] = masks
+    return found.items()
+
+
+def score_clip(
+    benchmark: str, found: dict, truth: dict, query_mode: str = "first", protocol: str = "official"
+) -> dict[str, Any]:
+    """The scores of one clip from the arrays of its files, by the rules of its benchmark."""
     if benchmark in benchmarks.FLOW:
         return _score_flow(found, truth)
-    if "masks" in truth:
-        return _score_regions(found, truth)
-    scores = _score_points(found, truth, query_mode)
-    return scores | (_score_joints(found, truth) if "scale" in truth else {})
+    scores = {}
+    if "tracks" in found and "masks" in truth:
+        scores |= _score_regions(found, truth)
+    elif "tracks" in found:
+        scores |= _score_points(benchmark, found, truth, query_mode, protocol)
+        scores |= _score_joints(benchmark, found, truth, protocol) if "scale" in truth else {}
+    if "masks" in found:
+        scores |= metrics.j_and_f(found["masks"], truth["masks"])
+    return scores
 
 
-def _score_points(found: dict, truth: dict, query_mode: str = "first") -> dict[str, float]:
-    """TAP-Vid's numbers; thresholds are pixels of the frame resized to 256 lines."""
+def _score_points(benchmark: str, found: dict, truth: dict, query_mode: str, protocol: str) -> dict[str, float]:
+    """TAP-Vid's numbers. Its thresholds are pixels of frames squashed to 256 x 256, elsewhere of 256 lines."""
     H, W = (float(n) for n in truth["size_hw"])
-    target = (256.0, W * 256 / H)
+    target = (256.0, 256.0 if benchmark in benchmarks.POINTS else W * 256 / H)
     mine, true = (coords.resize_points(torch.from_numpy(a["tracks"]).double(), (H, W), target) for a in (found, truth))
-    queries, known = truth["query_points"], {"query_mode": query_mode, "valid": truth["valid"]}
-    return metrics.tapvid_metrics(mine, found["visible"], true, truth["visible"], queries, **known)
+    given = (mine, found["visible"], true, truth["visible"], truth["query_points"], query_mode, truth["valid"])
+    scores = metrics.tapvid_metrics(*given)
+    if protocol == "paper":
+        paper = metrics.tapvid_metrics(*given, averaging="paper")
+        scores |= {f"{m}_paper": paper[m] for m in ("delta_avg", "average_jaccard", "occlusion_accuracy")}
+    return scores
 
 
-def _score_joints(found: dict, truth: dict) -> dict[str, float]:
-    """PCK of the joints asked, strict: labelled, visible, not in the frame of the query."""
+def _score_joints(benchmark: str, found: dict, truth: dict, protocol: str) -> dict[str, Any]:
+    """PCK of the joints asked, and behind `:joints` the hits and the number of each joint, to be pooled over clips.
+
+    Official is strict: a joint counts where it is seen, if it was seen when asked, and not in that
+    frame, where the answer is given away. JHMDB's script has <=, BADJA's <. PIPs' also counts joints
+    that were hidden when asked; the paper's that frame too, and measures animals in 320 x 512.
+    """
     asked = int(truth["query_points"][:, 0].min())
-    mine, true, visible, valid, scale = (
-        a[asked:] for a in (found["tracks"], truth["tracks"], truth["visible"], truth["valid"], truth["scale"])
-    )
-    counted, alphas = metrics.counted_joints(visible, valid, "strict"), (0.1, 0.2, 0.3, 0.4, 0.5)
-    pck = [metrics.pck(mine, true, counted, scale, alpha)["pck"] for alpha in alphas]
-    return {f"pck_{round(10 * alpha)}": value for alpha, value in zip(alphas, pck)}
+    visible, labelled, scale = (truth[name][asked:] for name in ("visible", "labelled", "scale"))
+    mine, true = (torch.from_numpy(a["tracks"][asked:]).double() for a in (found, truth))
+    scores: dict[str, Any] = {}
+
+    def add(ending: str, counting: str, alphas: Iterable[float], inclusive: bool = False) -> None:
+        counted = metrics.counted_joints(visible, labelled, counting)
+        for alpha in alphas:
+            table = np.zeros((2, MOST_JOINTS))
+            for n, joint in enumerate(truth["joints"]):
+                one = metrics.pck(mine[:, [n]], true[:, [n]], counted[:, [n]], scale, alpha, inclusive)
+                table[:, joint] = np.nan_to_num(one["pck"]) * one["count"], one["count"]
+            hits, number = table.sum(axis=1)
+            name = f"pck_{round(10 * alpha)}{ending}"
+            scores[name] = float(hits / number) if number else math.nan
+            scores[f"{name}:joints"] = table
+
+    add("", "strict", ALPHAS, inclusive=benchmark == "jhmdb")
+    if benchmark == "badja":
+        add("_pips", "pips", (0.2,))
+    if protocol == "paper":
+        if benchmark == "badja":
+            H, W = (float(n) for n in truth["size_hw"])
+            mine, true = (coords.resize_points(xy, (H, W), PAPER_BADJA_HW) for xy in (mine, true))
+            scale = scale * math.sqrt(math.prod(PAPER_BADJA_HW) / (H * W))
+        add("_paper", "paper", ALPHAS)
+    return scores
 
 
 def _score_regions(found: dict, truth: dict) -> dict[str, float]:
-    """The share of the object's points that lie on it, over the frames after the first."""
+    """The share of points that lie on the object they are asked on, over the frames after the first."""
     masks = truth["masks"]
     T, H, W = masks.shape
-    xy = np.rint(found["tracks"]).astype(int)
+    xy = np.rint(np.nan_to_num(found["tracks"], nan=-1.0)).clip(-1, 1e6).astype(int)
     inside = (xy >= 0).all(-1) & (xy[..., 0] < W) & (xy[..., 1] < H)
     x, y = xy[..., 0].clip(0, W - 1), xy[..., 1].clip(0, H - 1)
-    # Points of an object that has left the frame are neither right nor wrong.
-    there = [t for t in range(1, T) if (masks[t] > 0).any()]
-    hit = inside & (masks[np.arange(T)[:, None], y, x] > 0)
-    return {"points_in_mask": float(hit[there].mean()), "count": len(there) * xy.shape[1]}
+    ask_x, ask_y = np.rint(truth["query_points"][:, 1:]).astype(int).T
+    own = masks[0, ask_y, ask_x]
+    # Points of an object that has left the frame, or in a frame without a mask, are neither right nor wrong.
+    there = np.stack([np.isin(own, masks[t]) for t in range(T)])
+    there[0] = False
+    hit = inside & (masks[np.arange(T)[:, None], y, x] == own)
+    count = int(there.sum())
+    return {"points_in_mask": float(hit[there].mean()) if count else math.nan, "count": count}
 
 
 def _score_flow(found: dict, truth: dict) -> dict[str, float]:
@@ -197,21 +211,17 @@ def _score_flow(found: dict, truth: dict) -> dict[str, float]:
     return metrics.flow_metrics(mine, true, torch.ones(mine.shape[1:], dtype=torch.bool))
 
 
-MAIN = dict.fromkeys(benchmarks.BENCHMARKS, "delta_avg") | dict.fromkeys(benchmarks.FLOW, "epe")
-MAIN["davis2016"] = "points_in_mask"
-SHOWN = ("delta_1", "delta_2", "delta_4", "delta_8", "delta_16", "delta_avg", "average_jaccard", "occlusion_accuracy")
-SHOWN += ("pck_1", "pck_2", "pck_3", "pck_4", "pck_5", "points_in_mask", "epe", "px1", "fl_all")
+def summarise(scores: Scores, benchmark: str, against: Iterable[str] = ("dis_medium", "sift")) -> dict[str, dict]:
+    """Means, and paired differences with standard error and 95 % bootstrap interval, as entries for `Run.record`.
 
-
-def summarise(
-    scores: dict[str, dict[str, dict[str, float]]], benchmark: str, against: Iterable[str] = ("dis_medium", "sift")
-) -> dict[str, dict]:
-    """Means over clips, and paired differences with their standard error, as entries for `Run.record`.
+    The mean is that of the benchmark: over clips; for DAVIS-2017 over objects; for KITTI over
+    pixels; for JHMDB of each joint over all clips, then over joints. The paper pools BADJA's joints.
+    Sintel's passes also have a number each, `epe_clean` and `epe_final`, as its authors report them.
 
     Args:
         scores: from `score`.
         benchmark: its name, the first part of the keys.
-        against: methods that every other one is compared with, clip by clip, in the main metric.
+        against: methods that every other one is compared with, clip by clip, in `COMPARED`.
     """
     entries = {}
 
@@ -219,17 +229,67 @@ def summarise(
         unit = "px" if metric.startswith("epe") else "fraction"
         entries[f"{benchmark}.{method}.{metric}"] = {"value": value, "unit": unit, "count": count}
 
-    main = MAIN[benchmark]
     for method, clips in scores.items():
-        for metric in (m for m in SHOWN if m in next(iter(clips.values()))):
-            values = np.array([clip[metric] for clip in clips.values()])
-            known = values[~np.isnan(values)]
-            add(method, metric, float(known.mean()) if len(known) else math.nan, len(known))
-        for other in against:
-            if other == method or scores.get(other, {}).keys() != clips.keys() or len(clips) < 2:
-                continue
-            pairs = [[c[main] for c in scores[m].values()] for m in (method, other)]
-            difference = metrics.paired_difference(*(np.array(p) for p in pairs))
-            add(method, f"{main}_minus_{other}", difference["mean"], difference["count"])
-            add(method, f"{main}_minus_{other}_se", difference["standard_error"], difference["count"])
+        for metric in (m for m in SHOWN if any(m in clip for clip in clips.values())):
+            add(method, metric, *_over_clips(benchmark, metric, list(clips.values())))
+        for render in benchmarks.SINTEL_PASSES if benchmark == "sintel" else ():
+            of_pass = [clip for name, clip in clips.items() if name.startswith(f"{render}/")]
+            if of_pass:
+                add(method, f"epe_{render}", *_over_clips(benchmark, "epe", of_pass))
+        for metric in COMPARED[benchmark]:
+            for other in against:
+                pair = [[clip.get(metric, math.nan) for clip in scores.get(m, {}).values()] for m in (method, other)]
+                if other == method or scores.get(other, {}).keys() != clips.keys() or len(clips) < 2:
+                    continue
+                found = metrics.paired_difference(*(np.array(values) for values in pair))
+                if not found["count"]:
+                    continue
+                for name, ending in (("mean", ""), ("standard_error", "_se"), ("low", "_low"), ("high", "_high")):
+                    add(method, f"{metric}_minus_{other}{ending}", found[name], found["count"])
     return entries
+
+
+def _over_clips(benchmark: str, metric: str, clips: list[dict[str, Any]]) -> tuple[float, int]:
+    """The benchmark's number from those of its clips, and of how many clips it is."""
+    known = [clip for clip in clips if not math.isnan(clip.get(metric, math.nan))]
+    if not known:
+        return math.nan, 0
+    pooled = benchmark == "jhmdb" or (benchmark == "badja" and metric.endswith("_paper"))
+    if pooled and f"{metric}:joints" in known[0]:
+        hits, number = sum(clip[f"{metric}:joints"] for clip in known)
+        each = hits[number > 0] / number[number > 0]
+        return float(each.mean() if benchmark == "jhmdb" else hits.sum() / number.sum()), len(known)
+    weights = [clip.get(WEIGHTS.get(benchmark, ""), 1) for clip in known]
+    return float(np.average([clip[metric] for clip in known], weights=weights)), len(known)
+
+
+def extremes(tasks: list[Task], scores: Scores, folder: str | Path, method: str) -> tuple[Figure, str]:
+    """The clip that a method does best on and the one it does worst on, in its main number, drawn and in words.
+
+    Each is shown in its last frame with known truth. A white line leads from an answer to the
+    truth; of objects the true outlines are white and those of the masks answered coloured.
+    """
+    metric = COMPARED[tasks[0].benchmark][0]
+    values = {name: clip.get(metric, math.nan) for name, clip in scores[method].items()}
+    known = {name: value for name, value in values.items() if not math.isnan(value)} or values
+    order = sorted(known, key=known.get, reverse=metric != "epe")
+    drawn = list(dict.fromkeys((order[0], order[-1])))
+    fig = Figure(figsize=(5 * len(drawn), 3.7), layout="constrained")
+    for ax, name in zip(np.atleast_1d(fig.subplots(1, len(drawn))), drawn):
+        task = next(task for task in tasks if task.name == name)
+        clip, truth = task.read()
+        tracks, visible, _ = predictions.read_points(folder, task, method)
+        t = int(clip.valid.any(dim=1).nonzero().max()) if clip.valid.any() else len(tracks) - 1
+        some = torch.randperm(tracks.shape[1], generator=torch.Generator().manual_seed(0))[:60]
+        title = f"{name}, frame {t}: {known[name]:.3g}"
+        visualize.show_tracks(ax, clip.video[t], tracks[:, some], visible[:, some], t, title)
+        seen = some[clip.visible[t, some] & clip.valid[t, some]]
+        ax.plot(*torch.stack([tracks[t, seen], clip.tracks[t, seen]]).movedim(-1, 0), color="white", linewidth=1.2)
+        if "masks" in truth:
+            path = predictions.masks_path(folder, task.benchmark, name, method)
+            answer = predictions.read_masks(path, truth["masks"].numpy())[t] if path.is_dir() else None
+            for masks, colour in ((answer, visualize.ACCENT), (truth["masks"][t].numpy(), "white")):
+                for number in range(1, 0 if masks is None else int(truth["masks"][0].max()) + 1):
+                    ax.contour(masks == number, levels=[0.5], colors=colour, linewidths=1.5)
+    said = f"best on {order[0]} ({known[order[0]]:.3g}), worst on {order[-1]} ({known[order[-1]]:.3g})"
+    return fig, f"{tasks[0].benchmark}: of {len(values)} clips, {method} is {said} in {metric}."

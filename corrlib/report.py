@@ -11,12 +11,16 @@ import os
 import re
 from pathlib import Path
 
-# Single thresholds, whose means stand beside them; standard errors, which stand behind their number.
-DETAIL = re.compile(r"(delta|jaccard|pck)_\d+$|_se$")
+# Single thresholds, whose means or likes stand beside them; errors and intervals, which stand behind their number.
+DETAIL = re.compile(r"(delta|jaccard)_\d+$|pck_[345](_paper)?$|_(se|low|high)$")
+FIRST = ("delta_avg", "j_and_f", "points_in_mask", "epe")  # the columns that tables begin with, and are sorted by
+MEASURED = re.compile(r"(seconds_per_frame|peak_memory)$")  # of one machine and moment: the last columns
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, dict]:
     """The entries of a metrics.json, `{"<benchmark>.<method>.<metric>": {"value", "unit", "count"}}`.
+
+    Where a costs.json lies beside it, what the run measured of time and memory, its entries are there too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -32,14 +36,16 @@ def read_metrics(path: str | os.PathLike) -> dict[str, dict]:
         whole = False
     if not whole:
         raise ValueError(f"read_metrics: {path} should map <benchmark>.<method>.<metric> to value and unit.")
-    return metrics
+    costs = path.with_name("costs.json")
+    return metrics | read_metrics(costs) if path.name == "metrics.json" and costs.is_file() else metrics
 
 
 def keep(run: str | os.PathLike, folder: str | os.PathLike, name: str = "") -> Path:
     """Copies what a run recorded to where reported numbers are kept, with how to make them again beside it.
 
-    `<name>.json` (without a name, the notebook's) holds the numbers, `<name>.how.json` the notebook, its parameters, the commit,
-    the versions and the time it took. Absolute paths are of one machine only and become "PATH".
+    `<name>.json` (without a name, the notebook's) holds the numbers, `<name>.how.json` the notebook,
+    its parameters, the commit, the versions and the time it took. Absolute paths are of one machine
+    only and become "PATH".
 
     Raises:
         FileNotFoundError: the run has no metrics.json.
@@ -61,7 +67,7 @@ def keep(run: str | os.PathLike, folder: str | os.PathLike, name: str = "") -> P
 def show(entry: dict) -> str:
     """A recorded number as it is printed: per cent with one decimal, pixels with two, else three digits."""
     value, unit = entry["value"], entry["unit"]
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
     if unit == "fraction":
         return f"{100 * value:.1f}"
@@ -87,9 +93,10 @@ def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
     if not rows:
         known = ", ".join(sorted({key.split(".")[0] for key in metrics}))
         raise ValueError(f"table: no benchmark {benchmark}; recorded are {known or 'none'}.")
-    columns = sorted({c for row in rows.values() for c in row}, key=lambda c: (c != "delta_avg", "_minus_" in c, c))
+    columns = sorted({c for row in rows.values() for c in row}, key=_place)
     units = {key.split(".")[2]: entry["unit"] for key, entry in metrics.items()}
-    heads = [f"{c[max(0, c.find('minus_')) :]}, {'%' if units[c] == 'fraction' else units[c]}" for c in columns]
+    heads = [c.removeprefix(f"{columns[0]}_") if "_minus_" in c else c for c in columns]
+    heads = [f"{head}, {'%' if units[c] == 'fraction' else units[c]}" for head, c in zip(heads, columns)]
 
     def cell(key: str | None) -> str:
         if key is None:
@@ -108,20 +115,30 @@ def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
     return _align([[benchmark, *heads], *body])
 
 
-def differences(metrics: dict[str, dict], benchmark: str, method: str) -> str:
-    """In words, how far a method is from each it was compared with clip by clip, with the standard error."""
-    said, start = [], f"{benchmark}.{method}."
+def _place(column: str) -> tuple:
+    """Where a column stands: main numbers, the others, differences, what was measured."""
+    first = FIRST.index(column) if column in FIRST else len(FIRST)
+    return bool(MEASURED.search(column)), "_minus_" in column, first, column
+
+
+def differences(metrics: dict[str, dict], benchmark: str, *methods: str) -> str:
+    """In words, how far methods are from each they were compared with clip by clip, and how sure that is."""
+    said = []
     for key, entry in metrics.items():
-        metric, minus, other = key.removeprefix(start).partition("_minus_")
-        if not (key.startswith(start) and minus) or other.endswith("_se"):
+        bench, method, column = key.split(".")
+        metric, minus, other = column.partition("_minus_")
+        if bench != benchmark or method not in methods or not minus or DETAIL.search(key):
             continue
         value, error = (e["value"] if e["value"] is not None else math.nan for e in (entry, metrics[f"{key}_se"]))
         scale, digits, unit = (100, 1, "points") if entry["unit"] == "fraction" else (1, 2, entry["unit"])
         size = f"{scale * abs(value):.{digits}f} ± {scale * error:.{digits}f} {unit}"
         side = "above" if value >= 0 else "below"
-        count = f"{entry['count']} clips, paired, ± one standard error"
+        ends = [metrics.get(f"{key}_{end}", {}).get("value") for end in ("low", "high")]
+        interval = "" if None in ends else f"; 95 % bootstrap interval {scale * ends[0]:.{digits}f} to "
+        interval += f"{scale * ends[1]:.{digits}f}" if interval else ""
+        count = f"{entry['count']} clips, paired, ± one standard error{interval}"
         said.append(f"{method} is {size} {side} {other} in {metric} ({count}).")
-    return "\n".join(said)
+    return "\n\n".join(said)
 
 
 def _align(lines: list[list[str]]) -> str:

@@ -3,7 +3,7 @@
 Knows nothing of vision. A run writes `results/<stage>.<run>/`: params.json (usable as
 `papermill -f params.json`), environment.json, metrics.json and figures/. `metrics.json` is
 flat and the same, byte for byte, for the same input; whatever differs from run to run
-(seconds, memory, versions) is in environment.json. Global seeding happens here only.
+(seconds, memory, versions) is in environment.json and costs.json. Global seeding happens here only.
 """
 
 import ast
@@ -91,6 +91,20 @@ def read_parameters(notebook_name: str, namespace: Mapping[str, Any]) -> Any:
     return dataclasses.make_dataclass("Parameters", list(values), frozen=True)(**values)
 
 
+def declared_parameters(notebook_name: str) -> dict[str, Any]:
+    """The parameters of a notebook as it is stored, for those who ask its questions without running it.
+
+    Raises:
+        FileNotFoundError: there is no such notebook.
+    """
+    path = find_root() / "notebooks" / f"{notebook_name}.ipynb"
+    if not path.is_file():
+        raise FileNotFoundError(f"declared_parameters: no notebook {path}.")
+    from papermill import inspect_notebook
+
+    return {name: ast.literal_eval(about["default"]) for name, about in inspect_notebook(str(path)).items()}
+
+
 def _given_names(namespace: Mapping[str, Any]) -> list[str]:
     """Names assigned by the cells that papermill injected, which begin with a comment of its own."""
     if "In" not in namespace:
@@ -132,7 +146,7 @@ class Run:
 
     def __init__(self, path: Path, destination: Path, device: str):
         self.path, self._destination, self._device = path, destination, device
-        self._metrics: dict[str, dict] = {}
+        self._numbers: dict[str, dict[str, dict]] = {"metrics.json": {}, "costs.json": {}}
         self._start = time.perf_counter()
         self._write_environment(finished=False)
 
@@ -148,16 +162,19 @@ class Run:
             pyplot.close(fig)  # or the inline backend shows it a second time
             display(Image(data=path.read_bytes()), Markdown(f"*{caption}*"))
 
-    def record(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def record(self, metrics: Mapping[str, Mapping[str, Any]], measured: bool = False) -> None:
         """Add numbers to metrics.json; a key recorded again is replaced.
 
         Args:
             metrics: `{"<benchmark>.<method>.<metric>": {"value": number, "unit": text,
                 "count": int}}`; NaN is stored as null.
+            measured: of this machine and moment, seconds and bytes: they go to costs.json, so that
+                metrics.json stays the same for the same input.
 
         Raises:
             ValueError: a key without three parts, or an entry without these three fields.
         """
+        file = "costs.json" if measured else "metrics.json"
         for key, entry in metrics.items():
             if not re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", key):
                 raise ValueError(f"record: key should be <benchmark>.<method>.<metric>, got {key}.")
@@ -165,8 +182,8 @@ class Run:
                 raise ValueError(f"record: {key} should have value, unit and count, got {sorted(entry)}.")
             value = float(entry["value"])
             value = value if math.isfinite(value) else None
-            self._metrics[key] = {"value": value, "unit": str(entry["unit"]), "count": int(entry["count"])}
-        _write_json(self.path / "metrics.json", self._metrics)
+            self._numbers[file][key] = {"value": value, "unit": str(entry["unit"]), "count": int(entry["count"])}
+        _write_json(self.path / file, self._numbers[file])
 
     def finish(self) -> Path:
         """Write what the run took, put its folder in place, and return it."""

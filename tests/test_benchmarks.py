@@ -1,13 +1,16 @@
 """Benchmarks by name: what is there is used, what is missing is said."""
 
+import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from test_datasets import ids, write_davis
 
-from corrlib import benchmarks
+from corrlib import benchmarks, coords, flow
 from corrlib.samples import PoseClip
 
 
@@ -47,8 +50,6 @@ def test_available_errors(tmp_path):
 
 
 def test_flow_pairs_are_asked_where_their_flow_is_known(tmp_path):
-    from corrlib import flow
-
     folder = tmp_path / "FlyingChairs" / "data"
     folder.mkdir(parents=True)
     picture = np.zeros((21, 30, 3), np.uint8)
@@ -64,6 +65,23 @@ def test_flow_pairs_are_asked_where_their_flow_is_known(tmp_path):
     assert torch.equal(clip.tracks[0], clip.query_points[:, 1:])
 
 
+def test_a_missing_pass_of_sintel_is_no_error(tmp_path):
+    for render, scene in (("final", "b"),):
+        for t in (1, 2):
+            folder = tmp_path / "Sintel/training" / render / scene
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"frame_{t:04d}.png"), np.full((21, 30, 3), t, np.uint8))
+    with pytest.raises(FileNotFoundError, match=r"no .*Sintel/training/flow"):
+        benchmarks.tasks("sintel", tmp_path)
+    (tmp_path / "Sintel/training/flow/b").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no clip of sintel under .*, though its folder is there"):
+        benchmarks.tasks("sintel", tmp_path)
+    flow.write_flo(tmp_path / "Sintel/training/flow/b/frame_0001.flo", torch.ones(2, 21, 30))
+    (task,) = benchmarks.tasks("sintel", tmp_path)
+    clip, _ = task.read()
+    assert task.name == "final/b/frame_0001" and clip.video[1].unique().tolist() == [2]
+
+
 def test_joints_are_asked_where_they_are_first_labelled(monkeypatch):
     visible = torch.tensor([[False, False, False], [True, False, True], [True, True, False]])
     joints = torch.arange(18.0).reshape(3, 3, 2)
@@ -74,4 +92,51 @@ def test_joints_are_asked_where_they_are_first_labelled(monkeypatch):
     clip, known = task.read()
     assert clip.query_points.tolist() == [[1.0, 6.0, 7.0], [1.0, 10.0, 11.0]]
     assert torch.equal(clip.tracks, joints[:, [0, 2]]) and clip.valid.tolist() == visible[:, [0, 2]].tolist()
-    assert torch.equal(known["scale"], torch.ones(3))
+    assert torch.equal(known["scale"], torch.ones(3)) and known["joints"].tolist() == [0, 2]
+
+
+def test_joints_that_are_hidden_are_asked_but_not_scored_as_points(monkeypatch):
+    """Joint 1 has a position in frame 0 but is hidden; joint 2 lies outside of the frame."""
+    visible = torch.tensor([[True, False, False], [True, True, True]])
+    joints = torch.tensor([[3.0, 4.0], [5.0, 6.0], [99.0, 2.0]]).expand(2, 3, 2)
+    pose = PoseClip(torch.zeros(2, 3, 16, 20, dtype=torch.uint8), joints, visible, visible | True, torch.ones(2), "a")
+    fake = SimpleNamespace(names=lambda root: ["a"], read=lambda root, name: pose)
+    monkeypatch.setitem(benchmarks.POSE, "jhmdb", fake)
+    clip, known = benchmarks.tasks("jhmdb", "nowhere")[0].read()
+    assert clip.query_points.tolist() == [[0, 3, 4], [0, 5, 6]] and known["joints"].tolist() == [0, 1]
+    assert clip.valid.tolist() == [[True, False], [True, False]] and known["labelled"].all()
+    assert clip.visible.tolist() == [[True, False], [True, True]]
+    hidden = replace(pose, visible=torch.zeros(2, 3, dtype=torch.bool))
+    monkeypatch.setattr(fake, "read", lambda root, name: hidden)
+    with pytest.raises(ValueError, match="jhmdb a should have a joint that can be seen, got none"):
+        benchmarks.tasks("jhmdb", "nowhere")[0].read()
+
+
+@pytest.mark.parametrize("year", [2016, 2017])
+def test_objects_have_points_each_on_its_own_mask(tmp_path, year):
+    """A band each; the last object is too thin for the grid and has one point. 2016 knows one object."""
+    first = ids(0)
+    first[:, 2:10], first[:, 16:30], first[30:33, 40:42] = 1, 2, 3
+    write_davis(tmp_path, "clip", [first, first])
+    (tmp_path / f"DAVIS/ImageSets/{year}").mkdir(parents=True)
+    (tmp_path / f"DAVIS/ImageSets/{year}/dev.txt").write_text("clip\n")
+    (task,) = benchmarks.tasks(f"davis{year}", tmp_path, "dev")
+    clip, known = task.read()
+    t, x, y = clip.query_points.long().T
+    on = known["masks"][0, y, x].tolist()
+    assert t.tolist() == [0] * len(on) and known["masks"].max() == (1 if year == 2016 else 3)
+    assert on == ([1] * 6 if year == 2016 else [1] * 3 + [2] * 3 + [3])
+    with pytest.raises(ValueError, match=r"split should be one of dev \(in .*\), got val"):
+        benchmarks.tasks(f"davis{year}", tmp_path)
+
+
+def test_tapvid_queries_on_the_frame_s_edge_are_inside(tmp_path):
+    """A raster position of 1 is half a pixel beyond the last one's centre."""
+    clip = {"video": np.zeros((3, 8, 10, 3), np.uint8), "occluded": np.zeros((2, 3), bool)}
+    clip["points"] = np.broadcast_to(np.array([[[1.0, 1.0]], [[0.0, 0.5]]]), (2, 3, 2))
+    (tmp_path / "TAP-Vid").mkdir()
+    (tmp_path / "TAP-Vid/tapvid_davis.pkl").write_bytes(pickle.dumps({"bear": clip}))
+    (task,) = benchmarks.tasks("tapvid_davis", tmp_path, query_mode="strided")
+    found, _ = task.read()
+    assert task.asked == "strided" and coords.inside(found.query_points[:, 1:], (8, 10)).all()
+    assert (found.query_points[:, 1:] - found.tracks[0]).abs().max() < 0.01

@@ -204,7 +204,8 @@ def test_badja(tmp_path):
     write_davis(tmp_path, "bear", masks)
     write_badja(tmp_path, "bear", [2, 5])
     write_badja(tmp_path, "rs_dog", [0], folder="extra_videos")
-    assert badja.names(tmp_path) == ["bear"]
+    write_badja(tmp_path, "wolf", [0])
+    assert badja.names(tmp_path) == ["bear"]  # of the wolf there are no frames
     clip = badja.read(tmp_path, "bear")
     assert clip.video.shape == (4, 3, *SIZE)
     assert clip.joints.shape == (4, 20, 2)
@@ -219,6 +220,14 @@ def test_badja(tmp_path):
     assert not clip.visible[1:3].any()
     area = (ids(0, 1, 2, 3) > 0).sum()
     assert clip.scale.tolist() == pytest.approx([area**0.5, np.nan, np.nan, 37**0.5], nan_ok=True)
+    for kind in ("JPEGImages", "Annotations"):
+        (tmp_path / "DAVIS" / kind / "480p").rename(tmp_path / "DAVIS" / kind / "Full-Resolution")
+    assert badja.names(tmp_path) == ["bear"]
+    full = badja.read(tmp_path, "bear")
+    assert torch.equal(full.joints, clip.joints) and full.scale[0] == clip.scale[0]
+    (tmp_path / "DAVIS").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r'no .*480p/bear\. See data/README\.md, row "DAVIS"'):
+        badja.names(tmp_path)
 
 
 def test_badja_errors(tmp_path):
@@ -379,6 +388,9 @@ def test_youtube_vos(tmp_path, folder):
     assert torch.equal(pair.frame1, clip.video[1] / 255)
     with pytest.raises(ValueError, match="frames 2 and 3 should be in 0 to 2 of 0b"):
         youtube_vos.read_pair(tmp_path, "0b", first=2)
+    save_palette(tmp_path / folder / "train/Annotations/0b/00007.png", ids(0, 3))
+    with pytest.raises(ValueError, match=r"0b/00007\.png should have a frame in .*JPEGImages/0b, got none"):
+        youtube_vos.read(tmp_path, "0b")
 
 
 def test_kinetics(tmp_path):
@@ -538,6 +550,11 @@ def test_jhmdb(tmp_path):
     (splits / "brush_hair_test_split1.txt").write_text("atest.avi 2\nother.avi 1\n")
     (splits / "brush_hair_test_split2.txt").write_text("atest.avi 1\nother.avi 2\n")
     (splits / "catch_test_split1.txt").write_text("ball.avi 2 \n\n")
+    assert jhmdb.names(tmp_path) == ["brush_hair/atest"]  # of the other there are no frames
+    with pytest.raises(FileNotFoundError, match=r"no .*Rename_Images/brush_hair/other\."):
+        jhmdb.names(tmp_path, "train")
+    for name in ("catch/ball", "brush_hair/other"):
+        (tmp_path / "JHMDB/Rename_Images" / name).mkdir(parents=True)
     assert jhmdb.names(tmp_path) == ["brush_hair/atest", "catch/ball"]
     assert jhmdb.names(tmp_path, "train") == ["brush_hair/other"]
     assert jhmdb.names(tmp_path, split=2) == ["brush_hair/other"]

@@ -1,6 +1,9 @@
 """The circumstances of a run are told, in a repository and outside one."""
 
+import math
 import subprocess
+
+import torch
 
 from corrlib import environment
 
@@ -21,3 +24,13 @@ def test_describe_is_plain(tmp_path):
     found = environment.describe(tmp_path)
     assert found["threads"] == 1 and found["peak_memory_mib"]["process"] > 10
     assert set(found["versions"]) == {"python", *environment.PACKAGES}
+
+
+def test_measure_counts_the_call_alone():
+    """Forty megabytes that were there before, and those given back before it ends, do and do not count."""
+    before = torch.ones(10_000_000)
+    answer, seconds, held = environment.measure(lambda: float(torch.ones(5_000_000).sum()))
+    assert answer == 5e6 and 0 < seconds < 10 and len(before)
+    assert math.isnan(held) or 19e6 < held < 30e6
+    nothing = environment.measure(lambda: None)[2]
+    assert math.isnan(nothing) or nothing < 2e6

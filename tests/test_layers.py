@@ -9,8 +9,9 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation explorer costs",
-    4: "training following tracking calibration propagation dense baselines benchmarks",
+    5: "evaluation predictions explorer costs tracker_costs",
+    4: "training following tracking calibration propagation dense benchmarks "
+    "chains baselines torchvision_models methods",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets",
     2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",
@@ -21,8 +22,10 @@ BESIDE = {
     "visualize": ({"coords", "samples", "flow", "matching"}, 5),
     "progress": (set(), 4),
     "report": (set(), 5),
+    "comparison": ({"report"}, 6),
     "runs": ({"progress", "environment"}, 6),
-    "environment": (set(), 6),
+    "environment": (set(), 5),
+    "_torchvision": (set(), 4),
 }
 DOORS = {"__init__", "__main__"}  # the package's own face imports what it likes
 NEVER = {

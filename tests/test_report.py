@@ -66,18 +66,33 @@ def test_differences_in_words():
         "b.m.epe_minus_dis": entry(-0.256, "px"),
         "b.m.epe_minus_dis_se": entry(0.05, "px"),
     }
-    assert report.differences(metrics, "a", "m").splitlines() == [
+    assert report.differences(metrics, "a", "m").split("\n\n") == [
         "m is 12.3 ± 1.0 points above dis in delta_avg (8 clips, paired, ± one standard error).",
         "m is 2.0 ± nan points below sift in delta_avg (8 clips, paired, ± one standard error).",
     ]
     assert report.differences(metrics, "b", "m").startswith("m is 0.26 ± 0.05 px below dis in epe")
     assert report.differences(metrics, "c", "m") == ""
+    metrics |= {"a.m.delta_avg_minus_dis_low": entry(0.1), "a.m.delta_avg_minus_dis_high": entry(0.15)}
+    assert "± one standard error; 95 % bootstrap interval 10.0 to 15.0)." in report.differences(metrics, "a", "m")
+
+
+def test_tables_begin_with_the_main_number_and_end_with_what_it_cost():
+    columns = ("boundary_f", "delta_avg_minus_x", "j_and_f", "j_and_f_minus_x", "peak_memory", "pck_2", "pck_3_paper")
+    metrics = {f"a.m.{c}": METRICS["procedural.dis.delta_1"] for c in (*columns, "j_and_f_minus_x_low")}
+    head = report.table(metrics, "a").splitlines()[0]
+    assert [c.strip().removesuffix(", %") for c in head.strip("|").split("|")] == [
+        "a", "j_and_f", "boundary_f", "pck_2", "delta_avg_minus_x", "minus_x", "peak_memory",
+    ]  # fmt: skip
 
 
 def test_read_metrics(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(METRICS))
     assert report.read_metrics(path) == METRICS
+    costs = {"procedural.dis.seconds_per_frame": {"value": 0.01, "unit": "s", "count": 32}}
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    assert report.read_metrics(path) == METRICS | costs
+    assert report.read_metrics(tmp_path / "costs.json") == costs
 
 
 @pytest.mark.parametrize("content", ["no json", "[1]", '{"a.b": {"value": 1, "unit": "px"}}', '{"a.b.c": 1}'])

@@ -206,6 +206,21 @@ def test_record_is_flat_sorted_and_the_same_for_the_same_input(root):
     }
 
 
+def test_what_is_measured_is_kept_apart(root):
+    run = start()
+    run.record({"a.b.c": {"value": 1, "unit": "px", "count": 1}})
+    run.record({"a.b.seconds": {"value": 2, "unit": "s", "count": 1}}, measured=True)
+    folder = run.finish()
+    assert list(json.loads((folder / "metrics.json").read_text())) == ["a.b.c"]
+    assert list(json.loads((folder / "costs.json").read_text())) == ["a.b.seconds"]
+
+
+def test_declared_parameters(root):
+    assert runs.declared_parameters("09_trial") == {k: v for k, v in given().items() if k.isupper()}
+    with pytest.raises(FileNotFoundError, match=r"declared_parameters: no notebook .*gone\.ipynb"):
+        runs.declared_parameters("gone")
+
+
 def test_record_errors(root):
     entry = {"value": 1, "unit": "px", "count": 1}
     with pytest.raises(ValueError, match=r"should be <benchmark>\.<method>\.<metric>, got model\.epe"):

@@ -14,22 +14,33 @@ from corrlib.datasets.files import existing, read_frames, read_mask
 from corrlib.samples import PoseClip
 
 ROW = "BADJA"
+RESOLUTIONS = ("480p", "Full-Resolution")
 LABELLED_HW = (1080, 1920)  # the frames that were labelled
 # The 20 of its 37 joints that are labelled: legs, neck, tail, jaw, nose, ears.
 JOINTS = (8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36)
 
 
 def names(root: str | Path) -> list[str]:
-    """The clips whose frames are DAVIS's: the benchmark leaves out the videos that BADJA adds."""
-    folder = existing(Path(root) / "BADJA/joint_annotations", ROW)
-    return [p.stem for p in sorted(folder.glob("*.json")) if _labels(p)[0]["image_path"].startswith("DAVIS/")]
+    """The clips whose frames are DAVIS's, of which there are frames: the benchmark leaves out the videos BADJA adds.
+
+    Raises:
+        FileNotFoundError: there are no labels, or frames of none of their clips.
+    """
+    paths = sorted(existing(Path(root) / "BADJA/joint_annotations", ROW).glob("*.json"))
+    folders = {p.stem: Path(_labels(p)[0]["image_path"]).parent for p in paths}
+    clips = {name: folder.name for name, folder in folders.items() if folder.parts[0] == "DAVIS"}
+    there = [name for name, clip in clips.items() if _frames(root, clip).exists()]
+    if clips and not there:
+        existing(_frames(root, next(iter(clips.values()))), "DAVIS")
+    return there
 
 
-def read(root: str | Path, name: str, resolution: str = "480p") -> PoseClip:
+def read(root: str | Path, name: str, resolution: str = "") -> PoseClip:
     """One clip, from its first labelled frame to its last.
 
     Args:
-        resolution: "480p" or "Full-Resolution", a folder of DAVIS/JPEGImages.
+        resolution: "480p" or "Full-Resolution", a folder of DAVIS/JPEGImages; empty takes the
+            first of them that has the clip.
 
     Returns:
         joints (T, 20, 2) in pixels of the frames read; valid where one has a position, which
@@ -42,7 +53,7 @@ def read(root: str | Path, name: str, resolution: str = "480p") -> PoseClip:
     labels = _labels(existing(Path(root) / f"BADJA/joint_annotations/{name}.json", ROW))
     times = [int(Path(label["image_path"]).stem) for label in labels]
     clip = Path(labels[0]["image_path"]).parent.name
-    folder = existing(Path(root) / "DAVIS/JPEGImages" / resolution / clip, "DAVIS")
+    folder = existing(_frames(root, clip, resolution), "DAVIS")
     steps = range(min(times), max(times) + 1)
     video = read_frames([existing(folder / f"{t:05d}.jpg", "DAVIS") for t in steps])
     joints = torch.zeros(len(video), len(JOINTS), 2)
@@ -54,11 +65,17 @@ def read(root: str | Path, name: str, resolution: str = "480p") -> PoseClip:
         valid[t - steps[0]] = (yx != 0).any(dim=1)  # (0, 0) stands for no position
     scale = torch.full((len(video),), torch.nan)
     for i, t in enumerate(steps):
-        path = Path(root) / "DAVIS/Annotations" / resolution / clip / f"{t:05d}.png"
+        path = Path(root) / "DAVIS/Annotations" / folder.parent.name / clip / f"{t:05d}.png"
         if path.exists():
             area = (read_mask(path, video[i]) > 0).sum()
             scale[i] = area.sqrt() if area else torch.nan
     return PoseClip(video, joints, visible & valid, valid, scale, name)
+
+
+def _frames(root: str | Path, clip: str, resolution: str = "") -> Path:
+    """The folder of a clip's frames, at the resolution asked for or the first there is."""
+    places = [Path(root) / "DAVIS/JPEGImages" / r / clip for r in ([resolution] if resolution else RESOLUTIONS)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _labels(path: Path) -> list[dict]:

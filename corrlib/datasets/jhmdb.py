@@ -22,10 +22,10 @@ PARTS = {"train": "1", "test": "2"}
 
 
 def names(root: str | Path, part: str = "test", split: int = 1) -> list[str]:
-    """The videos "<action>/<video>" of one part of an official split.
+    """The videos "<action>/<video>" of one part of an official split, those of which there are frames.
 
     Raises:
-        FileNotFoundError: there are no lists of that split.
+        FileNotFoundError: there are no lists of that split, or frames of none of its videos.
         ValueError: the part is neither train nor test.
     """
     if part not in PARTS:
@@ -40,7 +40,11 @@ def names(root: str | Path, part: str = "test", split: int = 1) -> list[str]:
             video, number = line.split() if line.strip() else ("", "")
             if number == PARTS[part]:
                 found.append(f"{path.name.removesuffix(ending)}/{Path(video).stem}")
-    return sorted(found)
+    folder = Path(root) / "JHMDB/Rename_Images"
+    there = [name for name in sorted(found) if (folder / name).exists()]
+    if found and not there:
+        existing(folder / min(found), ROW)
+    return there
 
 
 def read(root: str | Path, name: str) -> PoseClip:

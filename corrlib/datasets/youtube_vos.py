@@ -30,10 +30,11 @@ def read(root: str | Path, name: str, split: str = "train") -> MaskClip:
     paths = images(folder / "JPEGImages" / name, ROW)
     video = read_frames(paths)
     masks = torch.full((len(video), *video.shape[2:]), -1)
-    for t, path in enumerate(paths):
-        mask_path = folder / "Annotations" / name / f"{path.stem}.png"
-        if mask_path.exists():
-            masks[t] = read_mask(mask_path, video[t])
+    times = {path.stem: t for t, path in enumerate(paths)}
+    for mask_path in sorted((folder / "Annotations" / name).glob("*.png")):
+        if mask_path.stem not in times:
+            raise ValueError(f"read YouTube-VOS: {mask_path} should have a frame in {paths[0].parent}, got none.")
+        masks[times[mask_path.stem]] = read_mask(mask_path, video[times[mask_path.stem]])
     return MaskClip(video, masks, name)
 
 

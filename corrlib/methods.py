@@ -1,0 +1,139 @@
+"""Who answers the benchmarks: our tracker with some features, and what you would run instead.
+
+A method answers with points, and with masks if it can. Anything that can be called like
+`tracking.track_points` without its model is one: `Method(yours)`.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import baselines, benchmarks, calibration, propagation, tracking
+from .checkpoints import load_pretrained
+from .encoder import UNCALIBRATED, PixelEncoder
+from .samples import PointTracks
+from .torchvision_models import RaftSmall, ResNet18Encoder
+
+OURS = ("model", "trained", "shipped", "random")  # networks of ours, the one that matters first
+AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
+
+
+class Method(NamedTuple):
+    """How to ask one method.
+
+    `points` is called with a video (T, 3, H, W) and query points (N, 3); `masks` with a video and
+    the first frame's mask (H, W), for masks (T, H, W). `weights` names what it has learnt, so that
+    answers of other weights are not mistaken for its own. `prepare` is called before it is asked,
+    each time, and not counted to what it costs.
+    """
+
+    points: Callable[[Tensor, Tensor], PointTracks]
+    masks: Callable[[Tensor, Tensor], Tensor] | None = None
+    weights: str = ""
+    prepare: Callable[[], None] = lambda: None
+
+
+def of_encoder(model: nn.Module, config: tracking.TrackerConfig | None = None) -> Method:
+    """An encoder in our tracker and in our propagation of masks."""
+
+    def points(video: Tensor, query_points: Tensor) -> PointTracks:
+        # Queries do not see each other, so that parts give what the whole would.
+        parts = [tracking.track_points(model, video, q, config) for q in torch.as_tensor(query_points).split(AT_ONCE)]
+        return PointTracks(*(torch.cat(values, dim=1) for values in zip(*parts)))
+
+    return Method(points, functools.partial(propagation.propagate_masks, model), fingerprint(model))
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A short name of a network's weights, the same wherever they are; "" of one that has none."""
+    state = model.state_dict()
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16] if state else ""
+
+
+def methods(
+    only: Iterable[str] = (),
+    checkpoint: str = "",
+    resnet18_weights: str = "",
+    raft_small_weights: str = "",
+    seed: int = 0,
+) -> dict[str, Method]:
+    """The methods compared, by name.
+
+    `model` is the network of the checkpoint, or without one the shipped network; `trained` and
+    `shipped` are these two by their own names, `random` is a network that has learnt nothing.
+
+    Args:
+        only: some of them; if empty all, none twice.
+        checkpoint: a .safetensors file of ours.
+        resnet18_weights, raft_small_weights: torchvision's files; without one the method is left
+            out, or refused if asked for.
+        seed: of the random network.
+
+    Raises:
+        ValueError: one of those that `only` asks for is none of them, or has no weights; a file
+            holds other weights.
+        FileNotFoundError: a file of weights is not there.
+    """
+    sift = tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03)
+    dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
+    found = {
+        "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
+        "trained": lambda: of_encoder(load_pretrained(checkpoint)),
+        "shipped": lambda: of_encoder(load_pretrained()),
+        "random": lambda: of_encoder(_random(seed)),
+        "resnet18": lambda: _of_resnet18(resnet18_weights),
+        "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), sift),
+        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval()),
+        "raft_small": lambda: _of_raft(raft_small_weights),
+        "dis_medium": lambda: Method(baselines.track_dis, baselines.propagate_masks_dis),
+        "dis_fast": lambda: Method(*dis_fast),
+        "farneback": lambda: Method(baselines.track_farneback, baselines.propagate_masks_farneback),
+        "lk": lambda: Method(baselines.track_lk),
+        "static": lambda: Method(baselines.track_static, baselines.propagate_masks_static),
+    }
+    needed = {"trained": checkpoint, "resnet18": resnet18_weights, "raft_small": raft_small_weights}
+    only = list(only)
+    for name in only:
+        if name not in found:
+            raise ValueError(f"methods: unknown method {name!r}; there are {', '.join(found)}.")
+        if not needed.get(name, "none"):
+            what = "a checkpoint that training wrote" if name == "trained" else f"{name}_weights, torchvision's file"
+            raise ValueError(
+                f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
+                "weights is called random."
+            )
+    again = {"trained"} if checkpoint else {"trained", "shipped"}  # the same as model
+    chosen = only or [name for name in found if needed.get(name, "none") and name not in again]
+    return {name: make() for name, make in found.items() if name in chosen}
+
+
+def _random(seed: int) -> PixelEncoder:
+    """An encoder as it is before training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PixelEncoder().eval()
+
+
+def _of_resnet18(weights: str) -> Method:
+    """ResNet-18's features, calibrated, as the other encoders are, before they are first asked; a minute."""
+    encoder = ResNet18Encoder(weights)
+
+    def prepare() -> None:
+        if encoder.calibration == UNCALIBRATED:
+            clips = [task.read()[0] for task in benchmarks.procedural_calib(4)]
+            encoder.calibration = calibration.calibrate(encoder, clips)
+
+    return of_encoder(encoder)._replace(prepare=prepare)
+
+
+def _of_raft(weights: str) -> Method:
+    """RAFT-small, chained."""
+    raft = RaftSmall(weights)
+    return Method(raft.track_points, raft.propagate_masks, fingerprint(raft.net))

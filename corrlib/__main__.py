@@ -5,12 +5,14 @@ import json
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import click
+import cv2
 import torch
 
-from . import benchmarks, calibration, checkpoints, predictions, report, runs, training
+from . import benchmarks, calibration, checkpoints, frames, predictions, report, runs, tracker_costs, training
 from . import methods as answering
 from .encoder import PixelEncoder
 
@@ -144,6 +146,24 @@ def _parameters(files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> d
     for path in files:
         parameters |= yaml.safe_load(Path(path).read_text()) or {}
     return parameters | {key: yaml.safe_load(value) for key, value in pairs}
+
+
+@main.command("tracking-costs", epilog="Example: python -m corrlib tracking-costs results/tracking.json --frames 3000")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--weights", default="small", help="A .safetensors file, or a name of bundled weights.")
+@click.option("--frames", "num_frames", default=0, help="Length of a 640 x 480 video to read memory over; 0 for none.")
+def tracking_costs(out: str, weights: str, num_frames: int) -> None:
+    """Measure what following 256 points costs, on one thread, and write it to OUT as a metrics.json."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        stream = Path(folder, "stream.webm") if num_frames else None
+        if stream:
+            frames.write_video(stream, tracker_costs.drifting((480, 640), num_frames))
+        entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream)
+    Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    for key, entry in entries.items():
+        click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 
 
 def _setting(item: str) -> tuple[str, int | float | str]:

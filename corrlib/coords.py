@@ -122,7 +122,7 @@ def relattice(
         H, W = lattice_size(size_hw, target)
         h, w = ((n - 1) * ratio + 1 for n in values.shape[-2:])
         fine = F.interpolate(values, size=(h, w), mode="bilinear", align_corners=True)[..., :H, :W]
-        return F.pad(fine, (0, max(0, W - w), 0, max(0, H - h)), mode="replicate") if W > w or H > h else fine
+        return F.pad(fine, (0, max(0, W - w), 0, max(0, H - h)), mode="replicate") if w < W or h < H else fine
     where = to_cells(to_pixels(grid(lattice_size(size_hw, target), values.device), target), source)
     return sample(values, where.expand(values.shape[0], *where.shape))[0]
 

@@ -73,7 +73,9 @@ def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config:
     bias = read_out(fine, features, home.round(), config) - home
     home_inside = (rows[0] != 0).any(-1)  # beyond the frame there are no features
     none = xy.new_zeros(len(xy), 6)
-    return Tile(xy, still, spread, coarse, fine, coarse, fine, coarse, fine, rows[0], cells[0], home_inside, home, bias, none)
+    return Tile(
+        xy, still, spread, coarse, fine, coarse, fine, coarse, fine, rows[0], cells[0], home_inside, home, bias, none
+    )
 
 
 def read_out(

@@ -48,7 +48,9 @@ def frame_seconds(model: nn.Module, size_hw: tuple[int, int], num_points: int, r
     tracker.step(first, spread_points(size_hw, num_points))
     turns = itertools.cycle((second, first))
     small = coords.resize_frames(frames.to_float(first)[None], coords.reduced_size(size_hw, tracker.config.lines))
-    greys = [cv2.cvtColor(np.ascontiguousarray(rearrange(f, "C H W -> H W C")), cv2.COLOR_RGB2GRAY) for f in (first, second)]
+    greys = [
+        cv2.cvtColor(np.ascontiguousarray(rearrange(f, "C H W -> H W C")), cv2.COLOR_RGB2GRAY) for f in (first, second)
+    ]
     dis = cv2.DISOpticalFlow_create(baselines.DIS_PRESETS["medium"])
 
     def encode() -> None:
@@ -85,3 +87,33 @@ def stream_memory(
         if t % every == every - 1:
             readings.append(process.memory_info().rss - before)
     return readings
+
+
+def measure(model: nn.Module, stream: Path | None = None, num_points: int = 256, repeats: int = 9) -> dict[str, dict]:
+    """What following points costs, as entries of a metrics.json.
+
+    Args:
+        model: an encoder.
+        stream: a video whose memory is read each 100 frames; none reads none.
+        num_points: followed from the first frame on.
+        repeats: of timed frames.
+    """
+    entries = {}
+
+    def add(group: str, method: str, metric: str, value: float, unit: str, count: int) -> None:
+        entries[f"{group}.{method}.{metric}"] = {"value": value, "unit": unit, "count": count}
+
+    for H, W in ((256, 256), (480, 854)):
+        took, group = frame_seconds(model, (H, W), num_points, repeats), f"follow_{H}x{W}"
+        for method, value in took.items():
+            add(group, method, "seconds", value, "s", repeats)
+        for method in ("dis", "dis_visible"):
+            add(group, method, "tracker_over", took["tracker"] / took[method], "times", repeats)
+        add(group, "tracker", "frames_a_second", 1 / took["tracker"], "1/s", repeats)
+    if stream:
+        readings = stream_memory(model, stream, num_points)
+        add("stream", "tracker", "frames", 100 * len(readings), "frames", 1)
+        add("stream", "tracker", "resident", max(readings) / 2**20, "MiB", len(readings))
+        last = readings[-11:]
+        add("stream", "tracker", "last_1000_frames", (last[-1] - last[0]) / 2**20, "MiB", len(last))
+    return entries

@@ -1,4 +1,4 @@
-"""What following points costs on the machine at hand: seconds a frame beside optical flow, and memory over a long stream.
+"""What following points costs on the machine at hand: seconds a frame beside optical flow, memory over a long stream.
 
 Times are taken as in `costs`. Resident memory is the process's own, read from the system while a
 video is read from its file, frame by frame; it is not the same on every run.

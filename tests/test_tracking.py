@@ -147,7 +147,8 @@ def test_trained_features_beat_random_ones(model):
 
     torch.manual_seed(0)
     bank = textures.bank("val", 6, synthetic.TEXTURE_SIZE, seed=0)
-    clip = synthetic.track_clip(synthetic.scene(30, (96, 128), bank, (5, 5)), [0.0, 1.0, 2.0, 3.0, 4.0], 100)
+    made = synthetic.scene(35, (96, 128), bank, (5, 5), synthetic.LAYERS)
+    clip = synthetic.track_clip(made, [0.0, 1.0, 2.0, 3.0, 4.0], 100)
 
     def right(encoder):
         found = track_points(encoder, clip.video, clip.query_points)

@@ -5,6 +5,7 @@ frame at 256 lines; each actor goes at 0.5 to 1.4 of it (sinusoids in position, 
 perspective), the background at 0.2 to 0.8, and the camera adds its own pan, roll, zoom and shake.
 """
 
+import json
 import math
 from dataclasses import dataclass, replace
 
@@ -69,6 +70,22 @@ class Content:
             )
         if not 0 <= self.actors[0] <= self.actors[1]:
             raise ValueError(f"scene: actors should be two counts in order, got {self.actors}.")
+
+
+def read_content(text: str) -> Content:
+    """A content from the fields, as JSON, in which it differs from the default: `{"solids": 0, "speed": [1, 9]}`.
+
+    Raises:
+        ValueError: it is no JSON object, or names no field of Content.
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"read_content: expected a JSON object, got {text!r}: {error}.") from error
+    known = Content.__dataclass_fields__
+    if not isinstance(fields, dict) or not fields.keys() <= known.keys():
+        raise ValueError(f"read_content: expected a JSON object of {', '.join(known)}, got {text}.")
+    return Content(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 LAYERS = Content(solids=0.0, figures=0.0)  # flat layers only

@@ -41,12 +41,12 @@ class Content:
     rigid: tuple[str, ...] = ("ball", "crate", "can", "pile")  # families of solids
     articulated: tuple[str, ...] = ("quadruped", "biped", "insect")  # families of figures
     outlines: tuple[str, ...] = OUTLINES[:3]  # of sheets
-    speed: tuple[float, float] = (0.3, 45.0)
+    speed: tuple[float, float] = (0.3, 30.0)
     # share of actors
     herd: float = 0.25  # of bodies: two or three of a kind, each in its own step
     distractor: float = 0.25  # that look like another actor
     camouflage: float = 0.12  # painted like the background
-    smooth: float = 0.3  # of faint texture
+    smooth: float = 0.2  # of faint texture
     bent: float = 0.7  # whose plane bends
     relief: float = 0.35  # of sheets: light falls on their waves
     # share of scenes

@@ -12,7 +12,18 @@ import click
 import cv2
 import torch
 
-from . import benchmarks, calibration, checkpoints, frames, predictions, report, runs, tracker_costs, training
+from . import (
+    benchmarks,
+    calibration,
+    checkpoints,
+    frames,
+    predictions,
+    report,
+    runs,
+    synthetic,
+    tracker_costs,
+    training,
+)
 from . import methods as answering
 from .encoder import PixelEncoder
 
@@ -63,6 +74,46 @@ def calibrate(path: str) -> None:
         raise click.ClickException(str(error)) from None
     encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
     click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
+
+
+@main.command(
+    "write-shards", epilog="Example: python -m corrlib write-shards data/cache/drawn --clips 10000 --workers 2"
+)
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--clips", default=1000, help="How many.")
+@click.option("--per-shard", default=100, help="Clips in a file.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--workers", default=1, help="Processes that draw. Does not change the result.")
+def write_shards(folder: str, clips: int, per_shard: int, settings: tuple[str, ...], workers: int) -> None:
+    """Draw the first clips of a training into WebDataset shards in FOLDER; what is there is kept."""
+    from . import shards
+
+    config = training.TrainConfig(**{"clips": 1, "steps": clips, **dict(_setting(item) for item in settings)})
+    what = json.dumps(dataclasses.asdict(config) | {"drawn": synthetic.VERSION})
+    with click.progressbar(length=-(-clips // per_shard), label="shards", show_pos=True) as bar:
+        try:
+            drawn = training.ProceduralClips(config)
+            shards.write_shards(folder, drawn, what, per_shard, workers, lambda done, all: bar.update(done - bar.pos))
+        except (OSError, ValueError) as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(folder)
+
+
+@main.command("export-procedural", epilog="Example: python -m corrlib export-procedural data/raw/procedural --clips 8")
+@click.argument("root", type=click.Path(file_okay=False))
+@click.option("--clips", default=benchmarks.VAL_CLIPS, help="How many; fewer spread over all speeds.")
+def export_procedural(root: str, clips: int) -> None:
+    """Write the held-out procedural benchmark as TAP-Vid, DAVIS and FlyingChairs folders under ROOT."""
+    from . import export
+
+    scenes = [benchmarks.procedural_scene(index, clips) for index in range(clips)]
+    times = [float(t) for t in range(24)]
+    try:
+        click.echo(export.write_tapvid(root, (task.read()[0] for task in benchmarks.procedural_val(clips))))
+        click.echo(export.write_davis(root, (synthetic.mask_clip(made, times) for made in scenes)))
+        click.echo(export.write_flyingchairs(root, (synthetic.flow_pair(made, 0.0, 1.0) for made in scenes)))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command("run-notebook", epilog="Example: python -m corrlib run-notebook 00_quickstart -p VIDEO clip.mp4")
@@ -159,8 +210,8 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         stream = Path(folder, "stream.webm") if num_frames else None
         if stream:
-            frames.write_video(stream, tracker_costs.drifting((480, 640), num_frames))
-        entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream)
+            frames.write_video(stream, costs.drifting((480, 640), num_frames))
+        entries = costs.measure(checkpoints.load_pretrained(weights), stream)
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")

@@ -6,6 +6,8 @@ tracks or scores.
 """
 
 import functools
+import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +25,12 @@ POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_st
 POSE = {"badja": badja, "jhmdb": jhmdb}
 SINTEL_PASSES = ("clean", "final")
 OBJECTS = {"davis2016": 2016, "davis2017": 2017}
-BENCHMARKS = ("procedural", "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
-VAL_SEED, CALIB_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 8_000_000, 32, (0.7, 20.0)
-REAL_SEED, REAL_SPEED = 7_000_000, (1.0, 24.0)
+BENCHMARKS = ("procedural", "procedural_long", "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
+VAL_SEED, LONG_SEED, CALIB_SEED, REAL_SEED = 9_000_000, 9_500_000, 8_000_000, 7_000_000
+VAL_CLIPS, LONG_CLIPS, LONG_FRAMES = 32, 12, 96
+VAL_SPEED, REAL_SPEED = (2.0, 10.0), (1.0, 24.0)  # pixels a frame at 256 lines, a ladder over the clips
+BINS = {"slow": 3.5, "middle": 6.0, "fast": math.inf}  # below so many pixels a frame
+TEXTURES = 96  # of each procedural benchmark
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,26 @@ class Task:
     name: str
     read: Callable[[], tuple[TrackClip, dict[str, Tensor]]]
     asked: str = ""
+    motion: str = ""  # one of BINS, where the motion is ours
 
 
 def procedural_val(
     num_clips: int = VAL_CLIPS, num_frames: int = 24, size: int = 256, num_points: int = 128
 ) -> list[Task]:
-    """The held-out procedural benchmark: clip i has speed i of a log-uniform ladder from 0.7 to 20 px a frame.
+    """The held-out procedural benchmark: clip i has speed i of a log-uniform ladder from 2 to 10 px a frame.
 
-    Textures and seeds are never trained on. With fewer clips the ladder has fewer rungs.
+    Textures, seeds and families of scenes are never trained on. With fewer clips the ladder has fewer rungs.
     """
     return _procedural("procedural", "val", VAL_SEED, num_clips, num_frames, size, num_points)
 
 
+def procedural_long(num_clips: int = LONG_CLIPS, size: int = 256, num_points: int = 128) -> list[Task]:
+    """The same in 96 frames, in which many points are hidden for long and come back."""
+    return _procedural("procedural_long", "val", LONG_SEED, num_clips, LONG_FRAMES, size, num_points)
+
+
 def procedural_calib(num_clips: int = 16, num_frames: int = 24, size: int = 256, num_points: int = 64) -> list[Task]:
-    """Its sibling for calibration: other seeds, and the textures of training."""
+    """Its sibling for calibration: other seeds, and the textures and families of training."""
     return _procedural("procedural_calib", "train", CALIB_SEED, num_clips, num_frames, size, num_points)
 
 
@@ -64,13 +75,48 @@ def _procedural(
     """Procedural clips, the speeds of the scenes a ladder."""
 
     def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
-        low, high = VAL_SPEED
-        speed = low * (high / low) ** ((index + 0.5) / num_clips)
-        bank = textures.bank(split, 96, synthetic.TEXTURE_SIZE, seed)
-        made = synthetic.scene(seed + index, (size, size), bank, (speed, speed))
+        made = procedural_scene(index, num_clips, size, split, seed)
         return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
 
-    return [Task(name, f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
+    def task(index: int) -> Task:
+        motion = _motion_bin(_rung(VAL_SPEED, index, num_clips))
+        return Task(name, f"{index:03d}", functools.partial(read, index), motion=motion)
+
+    return [task(i) for i in range(num_clips)]
+
+
+def procedural_scene(
+    index: int, num_clips: int = VAL_CLIPS, size: int = 256, split: str = "val", seed: int = VAL_SEED
+) -> synthetic.Scene:
+    """The scene of a procedural clip, for whatever else one wants to know of it: masks, joints, flow."""
+    speed = _rung(VAL_SPEED, index, num_clips)
+    bank = textures.bank(split, TEXTURES, synthetic.TEXTURE_SIZE, seed)
+    content = synthetic.HELD_OUT if split == "val" else synthetic.Content()
+    return synthetic.scene(seed + index, (size, size), bank, (speed, speed), content)
+
+
+def _rung(speed: tuple[float, float], index: int, count: int) -> float:
+    """One of so many speeds between two, evenly spaced by their ratio."""
+    low, high = speed
+    return low * (high / low) ** ((index + 0.5) / count)
+
+
+def _motion_bin(speed: float) -> str:
+    """The bin of a speed."""
+    return next(name for name, below in BINS.items() if speed < below)
+
+
+def procedural_version() -> str:
+    """What tells the procedural benchmarks of one state of the code from those of another: eight hex digits.
+
+    It covers seeds, speeds, contents, textures and the version of the code that draws; pixels may
+    still differ by a grey level between processors.
+    """
+    parts = (
+        synthetic.VERSION, VAL_SEED, LONG_SEED, CALIB_SEED, VAL_CLIPS, LONG_CLIPS, LONG_FRAMES, VAL_SPEED, TEXTURES,
+        synthetic.TEXTURE_SIZE, synthetic.HELD_OUT, synthetic.Content(), textures.PHOTOGRAPHS, textures.FAMILIES,
+    )  # fmt: skip
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 def real_texture(
@@ -86,16 +132,19 @@ def real_texture(
         ValueError: it has no such split; on reading, a clip has no object worth cutting out.
     """
     names = davis.names(root, split, year=2016)
-    low, high = REAL_SPEED
     rungs = torch.randperm(len(names) * looks, generator=torch.Generator().manual_seed(REAL_SEED)).tolist()
 
     def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
-        share, speed = index // len(names) / looks, low * (high / low) ** ((rungs[index] + 0.5) / len(rungs))
+        share, speed = index // len(names) / looks, _rung(REAL_SPEED, rungs[index], len(rungs))
         made = collages.scene(root, names, index % len(names), share, REAL_SEED + index, speed, size)
         return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
 
     called = [f"{name}-{look}" for look in range(looks) for name in names]
-    return [Task("real_texture", name, functools.partial(read, i)) for i, name in enumerate(called)]
+    motions = [_motion_bin(_rung(REAL_SPEED, rung, len(rungs))) for rung in rungs]
+    return [
+        Task("real_texture", name, functools.partial(read, i), motion=motion)
+        for i, (name, motion) in enumerate(zip(called, motions))
+    ]
 
 
 def tapvid_tasks(benchmark: str, root: str | Path, query_mode: str = "first") -> list[Task]:
@@ -206,6 +255,8 @@ def tasks(
         raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
     if benchmark == "procedural":
         return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
+    if benchmark == "procedural_long":
+        return procedural_long(min(max_clips, LONG_CLIPS) or LONG_CLIPS)
     if benchmark == "real_texture":
         found = real_texture(root, split)
     elif benchmark in POINTS:

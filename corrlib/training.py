@@ -37,6 +37,8 @@ class TrainConfig:
     max_gap: float = 24.0  # frames between neighbouring frames of a clip, log-uniform from 1
     appearance: float = 1.0  # strength of augment.change_appearance
     textures: int = 96  # at hand at a time
+    texture_folder: str = ""  # of images and videos that half of them are made of
+    content: str = "{}"  # what differs from synthetic.Content, as JSON
     label: str = "bilinear"  # labels.KINDS
     temperature: float = 0.07
     radius: int = 6  # of the window on the fine map, in cells
@@ -101,10 +103,17 @@ def train_step(encoder: nn.Module, batch: Batch, config: TrainConfig, weights: L
 
 
 class ProceduralClips(torch.utils.data.Dataset):
-    """Short procedural clips with irregular gaps; clip i of a seed is always the same."""
+    """Short procedural clips with irregular gaps; clip i of a seed is always the same.
+
+    Raises:
+        ValueError: the content is no content, or a file among the textures is broken.
+        FileNotFoundError: there is no such folder of textures, or nothing to use in it.
+    """
 
     def __init__(self, config: TrainConfig, start: int = 0):
         self.config, self.start = config, start
+        self.content = synthetic.read_content(config.content)
+        self.own = textures.sources(config.texture_folder) if config.texture_folder else ()
 
     def __len__(self) -> int:
         return self.config.steps * self.config.clips - self.start
@@ -116,8 +125,8 @@ class ProceduralClips(torch.utils.data.Dataset):
         gaps = torch.exp(torch.rand(config.frames - 1, generator=g) * math.log(config.max_gap))
         times = [0.0, *gaps.cumsum(0).tolist()]
         bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
-        bank = textures.bank("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed)
-        made = synthetic.scene(seed, (config.size, config.size), bank)
+        bank = textures.bank("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, self.own)
+        made = synthetic.scene(seed, (config.size, config.size), bank, content=self.content)
         return synthetic.track_clip(made, times, config.points, query_frames=config.frames)
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -20,6 +21,62 @@ def test_tasks_of_the_procedural_benchmark():
     assert len(benchmarks.tasks("procedural", "nowhere", max_clips=99)) == 32  # there are no more
 
 
+SAMPLES = Path(__file__).with_name("procedural_samples.npz")
+
+
+def samples():
+    """A few frames of the procedural benchmarks, small."""
+    small = {"num_frames": 2, "size": 96, "num_points": 4}
+    found = [task.read()[0].video[1] for task in benchmarks.procedural_val(3, **small)]
+    return torch.stack([*found, benchmarks.procedural_calib(1, **small)[0].read()[0].video[1]])
+
+
+def test_the_benchmark_is_the_one_of_its_version():
+    """Its pixels are the stored ones, to one grey level; if not, it is another benchmark and says so."""
+    with np.load(SAMPLES) as stored:
+        assert stored["version"] == benchmarks.procedural_version(), (
+            "the procedural benchmarks have changed: store their samples by `python tests/test_benchmarks.py`"
+        )
+        off = (samples().int() - torch.from_numpy(stored["frames"]).int()).abs()
+    # Compression may spread the last bit of a float over a block.
+    assert (off <= 1).float().mean() > 0.998, "what is drawn has changed: raise synthetic.VERSION"
+
+
+def test_the_version_knows_what_is_drawn(monkeypatch):
+    before = benchmarks.procedural_version()
+    assert len(before) == 8 and benchmarks.procedural_version() == before
+    monkeypatch.setattr(benchmarks.synthetic, "VERSION", -1)
+    assert benchmarks.procedural_version() != before
+
+
+def test_held_out_is_held_out():
+    """Neither photographs, nor procedural textures but one, nor most families of bodies are trained on."""
+    from corrlib import synthetic, textures
+
+    held_out, trained = synthetic.HELD_OUT, synthetic.Content()
+    assert not set(textures.PHOTOGRAPHS["val"]) & set(textures.PHOTOGRAPHS["train"])
+    assert set(textures.FAMILIES["val"]) & set(textures.FAMILIES["train"]) == {"fractal"}
+    assert {"worm", "table"} <= {*held_out.articulated, *held_out.rigid} - {*trained.articulated, *trained.rigid}
+    assert "ring" in set(held_out.outlines) - set(trained.outlines)
+
+
+def test_motion_bins_follow_the_ladder():
+    motions = [task.motion for task in benchmarks.procedural_val()]
+    assert set(motions) == set(benchmarks.BINS) and motions == sorted(motions, key=list(benchmarks.BINS).index)
+
+
+def test_points_of_long_clips_are_hidden_for_long_and_come_back():
+    assert len(benchmarks.tasks("procedural_long", "nowhere")) == 12
+    task = benchmarks.procedural_long(size=96)[6]
+    clip, _ = task.read()
+    assert len(clip.video) == 96
+    returned = 0
+    for visible in clip.visible.T:
+        seen = visible.nonzero()[:, 0]
+        returned += bool((seen.diff() > 10).any())
+    assert returned >= 17  # of 128, so that there are at least 200 in the twelve clips
+
+
 def test_fewer_clips_spread_over_all_speeds():
     def step(task):
         clip, _ = task.read()
@@ -31,7 +88,7 @@ def test_fewer_clips_spread_over_all_speeds():
 
 def test_tasks_error():
     with pytest.raises(
-        ValueError, match=r"should be one of procedural, real_texture, tapvid_davis, .*, flyingchairs, got 'davis'"
+        ValueError, match=r"should be one of procedural, procedural_long, .*, flyingchairs, got 'davis'"
     ):
         benchmarks.tasks("davis", "nowhere")
 
@@ -140,3 +197,7 @@ def test_tapvid_queries_on_the_frame_s_edge_are_inside(tmp_path):
     found, _ = task.read()
     assert task.asked == "strided" and coords.inside(found.query_points[:, 1:], (8, 10)).all()
     assert (found.query_points[:, 1:] - found.tracks[0]).abs().max() < 0.01
+
+
+if __name__ == "__main__":
+    np.savez_compressed(SAMPLES, version=benchmarks.procedural_version(), frames=samples().numpy())

@@ -12,7 +12,7 @@ LAYERS = {
     5: "evaluation predictions explorer costs tracker_costs",
     4: "training following tracking calibration propagation dense benchmarks "
     "chains baselines torchvision_models methods",
-    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets",
+    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets export shards",
     2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",
 }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from corrlib import baselines, benchmarks, checkpoints, coords, synthetic, textures, tracking
+from corrlib import baselines, checkpoints, coords, synthetic, textures, tracking
 from corrlib.tracking import OnlineTracker, track_points
 
 
@@ -42,8 +42,9 @@ def test_a_translation_is_followed(model):
     steps = torch.tensor([[0.0, 0.0], [3.25, -1.75], [6.5, -3.5]])
     points = queries((96, 112), 128, margin=20)
     leaves = [textures.leaves(160, torch.Generator().manual_seed(seed)) for seed in range(3, 9)]
-    others = textures.bank("val", 24, synthetic.TEXTURE_SIZE, benchmarks.VAL_SEED)[[1, 2, 5, 8, 11, 14], :, :160, :160]
-    for picture in [*leaves, *(others / 255)]:
+    g = torch.Generator().manual_seed(0)
+    photographs = [textures.crop(textures.photograph(name), 160, g) for name in textures.PHOTOGRAPHS["val"] * 2]
+    for picture in [*leaves, *photographs]:
         frames = [coords.sample(picture[None], (grid + 30 - step)[None])[0][0] for step in steps]
         found = track_points(model, torch.stack(frames), points)
         errors.append(found.tracks - points[:, 1:] - steps[:, None])
@@ -147,7 +148,8 @@ def test_trained_features_beat_random_ones(model):
 
     torch.manual_seed(0)
     bank = textures.bank("val", 6, synthetic.TEXTURE_SIZE, seed=0)
-    clip = synthetic.track_clip(synthetic.scene(30, (96, 128), bank, (5, 5)), [0.0, 1.0, 2.0, 3.0, 4.0], 100)
+    made = synthetic.scene(35, (96, 128), bank, (5, 5), synthetic.LAYERS)
+    clip = synthetic.track_clip(made, [0.0, 1.0, 2.0, 3.0, 4.0], 100)
 
     def right(encoder):
         found = track_points(encoder, clip.video, clip.query_points)

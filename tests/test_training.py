@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +67,19 @@ def test_clips_do_not_depend_on_workers_nor_on_the_start():
     for one, two in zip([*alone, alone[2]], [*helped, late[0]]):
         assert torch.equal(one.video, two.video) and torch.equal(one.tracks, two.tracks)
     assert not torch.equal(alone[0].video, alone[1].video)
+
+
+def test_content_and_textures_are_those_asked_for(tmp_path):
+    """Another content, or a folder of pictures of one colour, gives other clips."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 50, 3), 128, np.uint8))
+    plain, flat, own = (
+        training.ProceduralClips(replace(TINY, **changes))
+        for changes in ({}, {"content": '{"solids": 0, "figures": 0}'}, {"texture_folder": str(tmp_path)})
+    )
+    videos = [clips[1].video for clips in (plain, flat, own)]
+    assert not torch.equal(videos[0], videos[1]) and not torch.equal(videos[0], videos[2])
+    with pytest.raises(FileNotFoundError, match="textures: no folder"):
+        training.ProceduralClips(replace(TINY, texture_folder=str(tmp_path / "gone")))
 
 
 def test_resuming_gives_the_weights_of_the_unbroken_run(tmp_path):

@@ -13,7 +13,9 @@ from .clips import track_clip as track_clip
 from .content import HELD_OUT as HELD_OUT
 from .content import LAYERS as LAYERS
 from .content import Content as Content
+from .content import read_content as read_content
 from .content import scene as scene
 from .scenes import Scene as Scene
 
 TEXTURE_SIZE = 320
+VERSION = 2  # of what is drawn; a benchmark of another version is another benchmark

@@ -5,6 +5,7 @@ frame at 256 lines; each actor goes at 0.5 to 1.4 of it (sinusoids in position, 
 perspective), the background at 0.2 to 0.8, and the camera adds its own pan, roll, zoom and shake.
 """
 
+import json
 import math
 from dataclasses import dataclass, replace
 
@@ -40,12 +41,12 @@ class Content:
     rigid: tuple[str, ...] = ("ball", "crate", "can", "pile")  # families of solids
     articulated: tuple[str, ...] = ("quadruped", "biped", "insect")  # families of figures
     outlines: tuple[str, ...] = OUTLINES[:3]  # of sheets
-    speed: tuple[float, float] = (0.3, 45.0)
+    speed: tuple[float, float] = (0.3, 30.0)
     # share of actors
     herd: float = 0.25  # of bodies: two or three of a kind, each in its own step
     distractor: float = 0.25  # that look like another actor
     camouflage: float = 0.12  # painted like the background
-    smooth: float = 0.3  # of faint texture
+    smooth: float = 0.2  # of faint texture
     bent: float = 0.7  # whose plane bends
     relief: float = 0.35  # of sheets: light falls on their waves
     # share of scenes
@@ -69,6 +70,22 @@ class Content:
             )
         if not 0 <= self.actors[0] <= self.actors[1]:
             raise ValueError(f"scene: actors should be two counts in order, got {self.actors}.")
+
+
+def read_content(text: str) -> Content:
+    """A content from the fields, as JSON, in which it differs from the default: `{"solids": 0, "speed": [1, 9]}`.
+
+    Raises:
+        ValueError: it is no JSON object, or names no field of Content.
+    """
+    try:
+        fields = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"read_content: expected a JSON object, got {text!r}: {error}.") from error
+    known = Content.__dataclass_fields__
+    if not isinstance(fields, dict) or not fields.keys() <= known.keys():
+        raise ValueError(f"read_content: expected a JSON object of {', '.join(known)}, got {text}.")
+    return Content(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
 LAYERS = Content(solids=0.0, figures=0.0)  # flat layers only

@@ -61,7 +61,7 @@ class Lens:
         if self.noise:
             frames = frames + self.noise * self._grain(frames, times)
         frames = (frames.clamp(0, 1) * 255).round()
-        return (compress(frames, self.quality) if self.quality else frames) / 255
+        return (compress(frames, self.quality) if self.quality else frames).contiguous() / 255
 
     def _grain(self, frames: Tensor, times: Float[Tensor, "T"]) -> Tensor:
         """Sensor noise, the same at the same time whatever else is asked."""

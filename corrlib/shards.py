@@ -1,0 +1,179 @@
+"""Clips in WebDataset shards: drawn once by many processes, read by many, resumed where it stopped.
+
+A folder holds clips-00000.tar and so on, and shards.json, which says how many clips there are and
+what they are. A shard appears under its name only when it is whole. Each clip is five .npy files and
+its name, which any reader of WebDataset understands; nothing in them can run code.
+"""
+
+import io
+import json
+import os
+import tarfile
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+import webdataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from .samples import TrackClip
+
+ARRAYS = tuple(field.name for field in fields(TrackClip) if field.name != "name")
+
+
+def write_shards(
+    folder: str | Path,
+    clips: Dataset,
+    what: str = "",
+    per_shard: int = 100,
+    workers: int = 1,
+    report: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Writes all clips into shards; those that are there are kept.
+
+    Args:
+        folder: where to; made if it is missing.
+        clips: with a length, its items `TrackClip`s, such as `training.ProceduralClips`; with
+            several workers it must pickle.
+        what: what the clips are, such as their configuration, to be kept beside them.
+        per_shard: clips in a shard.
+        workers: processes that make clips and write; they do not change what is written.
+        report: called with the number of shards that are there, and of all.
+
+    Raises:
+        ValueError: the folder holds other clips, or per_shard or workers is below 1.
+        OSError: the disk is full, or cannot be written to; what is whole is kept, and the same call goes on.
+    """
+    if per_shard < 1 or workers < 1:
+        raise ValueError(f"write_shards: per_shard and workers should be at least 1, got {per_shard} and {workers}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    index = {"clips": len(clips), "per_shard": per_shard, "what": what}
+    known = folder / "shards.json"
+    if known.exists() and json.loads(known.read_text()) != index:
+        raise ValueError(f"write_shards: {folder} holds other clips: {known.read_text().strip()}; name another folder.")
+    _write_whole(known, json.dumps(index).encode())
+    names = _names(folder, index)
+    missing = [number for number, path in enumerate(names) if not path.exists()]
+    done = len(names) - len(missing)
+    ranges = {n: range(n * per_shard, min((n + 1) * per_shard, len(clips))) for n in missing}
+    if workers == 1:
+        for number in missing:
+            _write_shard(names[number], clips, ranges[number])
+            done += 1
+            if report:
+                report(done, len(names))
+        return names
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        jobs = [pool.submit(_write_shard, names[number], clips, ranges[number]) for number in missing]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                done += 1
+                if report:
+                    report(done, len(names))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return names
+
+
+class Shards(IterableDataset):
+    """The clips of a folder of shards in their order, shared out among the workers of a DataLoader by shard.
+
+    Raises:
+        FileNotFoundError: there is no shards.json, or a shard is missing.
+        ValueError: on reading, a shard or a clip in it is broken; with `skip_broken` it is named in a
+            warning instead, and the rest of the shard is left out.
+    """
+
+    def __init__(self, folder: str | Path, skip_broken: bool = False):
+        known = Path(folder) / "shards.json"
+        if not known.is_file():
+            raise FileNotFoundError(f"Shards: no {known}; write_shards makes it.")
+        self.index, self.skip_broken = json.loads(known.read_text()), skip_broken
+        self.paths = _names(Path(folder), self.index)
+        for path in self.paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"Shards: no {path}; call write_shards again to make what is missing.")
+
+    def __len__(self) -> int:
+        return self.index["clips"]
+
+    def __iter__(self) -> Iterator[TrackClip]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        for number in range(first, len(self.paths), step):
+            expected = min(self.index["per_shard"], len(self) - number * self.index["per_shard"])
+            try:
+                yield from read_shard(self.paths[number], expected)
+            except ValueError as error:
+                if not self.skip_broken:
+                    raise
+                warnings.warn(f"skipped what is left of it: {error}", stacklevel=2)
+
+
+def read_shard(path: str | Path, expected: int) -> Iterator[TrackClip]:
+    """The clips of one shard, which should hold so many.
+
+    Raises:
+        ValueError: the file is no whole tar archive, holds fewer clips, or a clip that cannot be read.
+    """
+    count, key = 0, ""
+    try:
+        with open(path, "rb") as stream:
+            files = webdataset.tariterators.tar_file_expander([{"stream": stream, "url": str(path)}])
+            for sample in webdataset.tariterators.group_by_keys(files):
+                key = sample["__key__"]
+                values = {
+                    n: torch.from_numpy(np.load(io.BytesIO(sample[f"{n}.npy"]), allow_pickle=False)) for n in ARRAYS
+                }
+                yield TrackClip(**values, name=sample["name.txt"].decode())
+                count += 1
+    except (tarfile.TarError, EOFError, KeyError, OSError, ValueError) as error:
+        after = f"after clip {key}" if key else "at its beginning"
+        raise ValueError(f"read_shard: {path} is broken {after}: {type(error).__name__}: {error}.") from error
+    if count != expected:
+        raise ValueError(f"read_shard: {path} should hold {expected} clips, got {count}: it is cut off.")
+
+
+def _names(folder: Path, index: dict) -> list[Path]:
+    """The files of all shards."""
+    return [folder / f"clips-{number:05d}.tar" for number in range(-(-index["clips"] // index["per_shard"]))]
+
+
+def _write_shard(path: Path, clips: Dataset, numbers: range) -> None:
+    """One shard."""
+    packed = io.BytesIO()
+    with webdataset.TarWriter(packed, mtime=0) as tar:
+        for number in numbers:
+            clip = clips[number]
+            sample = {f"{name}.npy": _packed(getattr(clip, name).numpy(force=True)) for name in ARRAYS}
+            tar.write({"__key__": f"{number:09d}", **sample, "name.txt": clip.name.encode()})
+    _write_whole(path, packed.getvalue())
+
+
+def _packed(array: np.ndarray) -> bytes:
+    """An array as the bytes of an .npy file."""
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """A file that appears only when it is whole; what is left of one that is not is removed."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(error.errno, f"write_shards: {error.strerror}", str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)

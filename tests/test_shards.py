@@ -1,0 +1,108 @@
+"""Shards: the same clips come back, whoever wrote and reads them; what is broken is named."""
+
+import resource
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import corrlib
+from corrlib import shards, training
+from corrlib.training import ProceduralClips, TrainConfig
+
+TINY = TrainConfig(steps=7, clips=1, frames=2, size=32, points=8, textures=3)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return ProceduralClips(TINY)
+
+
+def same(one, two):
+    return one.name == two.name and all(torch.equal(getattr(one, n), getattr(two, n)) for n in shards.ARRAYS)
+
+
+def test_clips_come_back_in_their_order(tmp_path, drawn):
+    told = []
+    paths = shards.write_shards(tmp_path, drawn, "tiny", per_shard=3, report=lambda done, all: told.append((done, all)))
+    assert [p.name for p in paths] == ["clips-00000.tar", "clips-00001.tar", "clips-00002.tar"]
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    found = list(shards.Shards(tmp_path))
+    assert len(found) == len(shards.Shards(tmp_path)) == 7
+    assert all(same(one, drawn[i]) for i, one in enumerate(found))
+    batch = training.collate(found[:2])  # as in training
+    assert batch.video.shape == (2, 2, 3, 32, 32)
+
+
+def test_processes_write_the_same_bytes(tmp_path, drawn):
+    alone = shards.write_shards(tmp_path / "alone", drawn, per_shard=4)
+    helped = shards.write_shards(tmp_path / "helped", drawn, per_shard=4, workers=2)
+    assert [p.read_bytes() for p in alone] == [p.read_bytes() for p in helped]
+    loader = torch.utils.data.DataLoader(
+        shards.Shards(tmp_path / "alone"), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
+    assert sorted(clip.name for clip in loader) == sorted(drawn[i].name for i in range(7))
+
+
+def test_what_is_there_is_kept(tmp_path, drawn):
+    paths = shards.write_shards(tmp_path, drawn, per_shard=3)
+    before = [p.read_bytes() for p in paths]
+    times = [p.stat().st_mtime_ns for p in paths]
+    paths[1].unlink()
+    with pytest.raises(FileNotFoundError, match=r"no .*clips-00001.tar; call write_shards again"):
+        shards.Shards(tmp_path)
+    shards.write_shards(tmp_path, drawn, per_shard=3)
+    assert [p.read_bytes() for p in paths] == before
+    assert [paths[i].stat().st_mtime_ns == times[i] for i in range(3)] == [True, False, True]
+    with pytest.raises(ValueError, match=r"holds other clips: .*name another folder"):
+        shards.write_shards(tmp_path, drawn, "others", per_shard=3)
+
+
+def test_broken_shards_are_named_and_skipped_only_when_asked(tmp_path, drawn):
+    paths = shards.write_shards(tmp_path, drawn, per_shard=3)
+    whole = paths[0].read_bytes()
+    paths[0].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"read_shard: .*clips-00000.tar is broken after clip 000000000"):
+        list(shards.Shards(tmp_path))
+    with pytest.warns(UserWarning, match=r"skipped what is left of it: .*clips-00000.tar"):
+        left = list(shards.Shards(tmp_path, skip_broken=True))
+    assert [clip.name for clip in left][-4:] == [drawn[i].name for i in range(3, 7)]
+    paths[0].write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"clips-00000.tar is broken at its beginning"):
+        list(shards.Shards(tmp_path))
+    with tarfile.open(paths[0], "w"):
+        pass  # a whole archive of nothing
+    with pytest.raises(ValueError, match=r"clips-00000.tar should hold 3 clips, got 0"):
+        list(shards.Shards(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"Shards: no .*shards.json"):
+        shards.Shards(tmp_path / "gone")
+    with pytest.raises(ValueError, match="at least 1, got 0 and 1"):
+        shards.write_shards(tmp_path, drawn, per_shard=0)
+
+
+FULL = """
+import resource, sys
+from corrlib import shards, training
+config = training.TrainConfig(steps=4, clips=1, frames=2, size=32, points=8, textures=3)
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.RLIM_INFINITY))
+try:
+    shards.write_shards(sys.argv[1], training.ProceduralClips(config), per_shard=4)
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit of the size of files here")
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    """A file that may not grow stands for a disk that is full: the same error on the same call."""
+    root = str(Path(corrlib.__file__).parents[1])
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, cwd=root, check=True
+    )
+    assert "write_shards: File too large" in run.stdout and "clips-00000.tar" in run.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["shards.json"]
+    shards.write_shards(tmp_path, ProceduralClips(TrainConfig(**vars(TINY) | {"steps": 4})), per_shard=4)
+    assert len(list(shards.Shards(tmp_path))) == 4

@@ -210,8 +210,8 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         stream = Path(folder, "stream.webm") if num_frames else None
         if stream:
-            frames.write_video(stream, costs.drifting((480, 640), num_frames))
-        entries = costs.measure(checkpoints.load_pretrained(weights), stream)
+            frames.write_video(stream, tracker_costs.drifting((480, 640), num_frames))
+        entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream)
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")

@@ -14,15 +14,16 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from . import coords, synthetic, textures
+from . import collages, coords, synthetic, textures
 from .datasets import badja, davis, flyingchairs, jhmdb, kitti, middlebury, sintel, tapvid
 from .samples import FlowPair, PoseClip, TrackClip
 
 FLOW = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchairs": flyingchairs}
 POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_stacking": "rgb_stacking"}
 POSE = {"badja": badja, "jhmdb": jhmdb}
-BENCHMARKS = ("procedural", *POINTS, *POSE, "davis2016", *FLOW)
+BENCHMARKS = ("procedural", "real_texture", *POINTS, *POSE, "davis2016", *FLOW)
 VAL_SEED, CALIB_SEED, VAL_CLIPS, VAL_SPEED = 9_000_000, 8_000_000, 32, (0.7, 20.0)
+REAL_SEED, REAL_SPEED = 7_000_000, (1.0, 24.0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,31 @@ def _procedural(
         return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
 
     return [Task(name, f"{i:03d}", functools.partial(read, i)) for i in range(num_clips)]
+
+
+def real_texture(
+    root: str | Path, split: str = "val", num_frames: int = 24, size: int = 256, num_points: int = 128, looks: int = 2
+) -> list[Task]:
+    """Objects of a DAVIS-style folder, cut out and moved over its frames: exact tracks on real texture.
+
+    Each object is in front in `looks` clips, cut out at as many moments of its own; the speed of the
+    clips is a log-uniform ladder from 1 to 24 px a frame at 256 lines.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it has no such split; on reading, a clip has no object worth cutting out.
+    """
+    names = davis.names(root, split, year=2016)
+    low, high = REAL_SPEED
+    rungs = torch.randperm(len(names) * looks, generator=torch.Generator().manual_seed(REAL_SEED)).tolist()
+
+    def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
+        share, speed = index // len(names) / looks, low * (high / low) ** ((rungs[index] + 0.5) / len(rungs))
+        made = collages.scene(root, names, index % len(names), share, REAL_SEED + index, speed, size)
+        return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
+
+    called = [f"{name}-{look}" for look in range(looks) for name in names]
+    return [Task("real_texture", name, functools.partial(read, i)) for i, name in enumerate(called)]
 
 
 def tapvid_tasks(benchmark: str, root: str | Path, query_mode: str = "first") -> list[Task]:
@@ -134,7 +160,7 @@ def tasks(
     Args:
         benchmark: one of BENCHMARKS.
         root: the folder of the data sets; the procedural benchmark needs none.
-        split: of DAVIS.
+        split: of DAVIS, which also gives real_texture its objects.
         max_clips: at most so many; 0 takes all. Fewer procedural clips spread over all speeds.
         query_mode: of TAP-Vid, "first" or "strided".
 
@@ -146,7 +172,9 @@ def tasks(
         raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
     if benchmark == "procedural":
         return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
-    if benchmark in POINTS:
+    if benchmark == "real_texture":
+        found = real_texture(root, split)
+    elif benchmark in POINTS:
         found = tapvid_tasks(benchmark, root, query_mode)
     elif benchmark in POSE:
         found = pose_tasks(benchmark, root)

@@ -87,6 +87,13 @@ def sample(
     Returns:
         the samples, and whether each position is inside the map (rule 3).
     """
+    return read(values, xy, padding), inside(xy, tuple(values.shape[-2:]))
+
+
+def read(
+    values: Float[Tensor, "B C H W"], xy: Float[Tensor, "B *shape 2"], padding: str = "border"
+) -> Float[Tensor, "B C *shape"]:
+    """The samples of `sample` alone; padding may also be "reflection", about the centres of border cells."""
     H, W = values.shape[-2:]
     B, shape = xy.shape[0], xy.shape[1:-1]
     scale = torch.tensor([2.0 / max(W - 1, 1), 2.0 / max(H - 1, 1)], dtype=xy.dtype, device=xy.device)
@@ -96,7 +103,7 @@ def sample(
     if H == 1:
         normalised = normalised + torch.tensor([0.0, 1.0], dtype=xy.dtype, device=xy.device)
     out = F.grid_sample(values, normalised.to(values.dtype), mode="bilinear", padding_mode=padding, align_corners=True)
-    return out.reshape(B, values.shape[1], *shape), inside(xy, (H, W))
+    return out.reshape(B, values.shape[1], *shape)
 
 
 def relattice(

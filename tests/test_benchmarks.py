@@ -27,7 +27,9 @@ def test_fewer_clips_spread_over_all_speeds():
 
 
 def test_tasks_error():
-    with pytest.raises(ValueError, match=r"should be one of procedural, tapvid_davis, .*, flyingchairs, got 'davis'"):
+    with pytest.raises(
+        ValueError, match=r"should be one of procedural, real_texture, tapvid_davis, .*, flyingchairs, got 'davis'"
+    ):
         benchmarks.tasks("davis", "nowhere")
 
 

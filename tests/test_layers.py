@@ -11,7 +11,7 @@ PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
     5: "evaluation explorer costs",
     4: "training following tracking calibration propagation dense baselines benchmarks",
-    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures datasets",
+    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets",
     2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",
 }

@@ -37,13 +37,18 @@ def main() -> None:
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
 @click.option("--state", default="", help="File of the resumable state; training goes on from it if it exists.")
+@click.option("--start", default="", help="Weights to go on from, a .safetensors file; none begins anew.")
 @click.option("--workers", default=0, help="Processes that make clips. Does not change the result.")
 @click.option("--minutes", default=math.inf, help="Stop after this long, at the latest.")
-def train(out: str, settings: tuple[str, ...], state: str, workers: int, minutes: float) -> None:
+def train(out: str, settings: tuple[str, ...], state: str, start: str, workers: int, minutes: float) -> None:
     """Train an encoder on procedural video and write its weights to OUT."""
     config = training.TrainConfig(**dict(_setting(item) for item in settings))
     torch.manual_seed(config.seed)
-    encoder = PixelEncoder(config.width)
+    try:
+        encoder = checkpoints.load(start) if start else PixelEncoder(config.width)
+        before = checkpoints.read_header(start) if start else {}
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
     def show(step: int, record: dict[str, float]) -> None:
         if step % 20 == 0:
@@ -61,6 +66,8 @@ def train(out: str, settings: tuple[str, ...], state: str, workers: int, minutes
         "training": json.dumps(dataclasses.asdict(config)),
         "torch": torch.__version__,
     }
+    if before:  # what they were made by first
+        origin["started_from"] = json.dumps({k: v for k, v in before.items() if k not in checkpoints.OWN})
     click.echo(checkpoints.save(out, encoder, origin))
 
 

@@ -23,8 +23,8 @@ class TrackerConfig:
 
     lines: int = 256  # taller frames are reduced to so many lines first; 0 never
     temperature: float = 0.05
-    recent: float = 0.5  # weight of the most recent template beside the query's own
-    past: float = 0.0  # weight of the mean of those before it, the share of each halved in `half_life` frames
+    recent: float = 1.0  # weight of the most recent template beside the query's own
+    past: float = 1.0  # weight of the mean of those before it, the share of each halved in `half_life` frames
     half_life: float = 8.0
     candidates: int = 3  # coarse peaks looked at in the fine map
     coarse_in_fine: float = 1.0  # weight of the coarse logits in that choice

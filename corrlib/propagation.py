@@ -37,6 +37,7 @@ class PropagationConfig:
     radius: float = 16.0  # of the circle of cells looked at, in cells
     top_k: int = 10  # only so many cells of all memory count; 0 for all
     temperature: float = 0.05
+    least: float = 0.3  # range of an object's soft mask below which it is not stretched to 1; 1 never does
     edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none
     sigma: float = 6.0  # of the Gaussian a joint is drawn as, in pixels of the reduced frame
     aligned: bool = True  # False decodes joints half a cell's pixels off, as released
@@ -93,7 +94,7 @@ def propagate_masks(
         maps = coords.relattice(labels, grid, coords.PIXELS, work_hw)
         if config.edge:
             maps = _to_edges(maps, frame, config.edge)
-        out.append(_largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu())
+        out.append(_largest(coords.resize_maps(_stretched(maps, config.least), opened.size_hw)[0]).cpu())
     return torch.stack(out)
 
 
@@ -257,6 +258,17 @@ def _to_edges(maps: Float[Tensor, "1 K H W"], frame: Float[Tensor, "1 3 H W"], r
     slope = np.stack([mean(np.ascontiguousarray(slope[..., i, :])) for i in range(3)], axis=-2)
     drawn = np.einsum("hwi,hwik->hwk", colour, slope) + offset
     return rearrange(torch.from_numpy(drawn.astype(np.float32)), "H W K -> 1 K H W").to(maps.device)
+
+
+def _stretched(maps: Float[Tensor, "1 K H W"], least: float) -> Float[Tensor, "1 K H W"]:
+    """Each label's map from 0 to 1 over the frame: means of means sink, those of small things most.
+
+    Less than a range of `least` is taken for that: what has left the frame stays out of it.
+
+    Source: Jabri, Owens and Efros, NeurIPS 2020, whose evaluation does so too.
+    """
+    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+    return (maps - low) / (high - low).clamp(min=least)
 
 
 def _largest(maps: Float[Tensor, "K H W"]) -> Int[Tensor, "H W"]:

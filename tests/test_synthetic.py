@@ -298,3 +298,15 @@ def test_blur_spreads_evenly_about_the_middle():
 def test_messages(bank, call, message):
     with pytest.raises(ValueError, match=message):
         call(bank)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_draws_the_same(bank):
+    for seed in range(6):
+        content = synthetic.Content(compression=0.0)
+        one, two = (
+            synthetic.track_clip(synthetic.scene(seed, SIZE, textures_, content=content), [0.0, 4.0], 20)
+            for textures_ in (bank, bank.cuda())
+        )
+        assert ((one.video.int() - two.video.cpu().int()).abs() <= 1).float().mean() > 0.99
+        assert torch.allclose(one.tracks, two.tracks.cpu(), atol=1e-2)

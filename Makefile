@@ -14,7 +14,7 @@ URL_tapvid-davis := $(TAPVID)/tapvid_davis.zip
 URL_tapvid-rgb-stacking := $(TAPVID)/tapvid_rgb_stacking.zip
 URL_tapvid-kinetics := $(TAPVID)/tapvid_kinetics.zip
 
-.PHONY: run test
+.PHONY: run test test-browser
 .DELETE_ON_ERROR:
 
 run: $(STEPS:%=results/%.$(RUN).ipynb)
@@ -26,6 +26,12 @@ run: $(STEPS:%=results/%.$(RUN).ipynb)
 
 test: .venv/.ready
 	OMP_NUM_THREADS=1 $(BIN) -m pytest
+
+# The explorer in JupyterLab, in a Chromium found on this machine; skips, and says so, where there is none.
+test-browser: .venv/.ready
+	@$(BIN) -c "import playwright" 2>/dev/null || $(BIN) -m pip install -q --disable-pip-version-check "playwright>=1.45" \
+		|| echo "make test-browser: playwright could not be installed."
+	OMP_NUM_THREADS=1 $(BIN) -m pytest -rs tests/browser.py
 
 .venv/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

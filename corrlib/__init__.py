@@ -12,6 +12,7 @@ from .coords import Lattice as Lattice
 from .dense import match_frames as match_frames
 from .encoder import Features as Features
 from .encoder import PixelEncoder as PixelEncoder
+from .explorer import explore as explore
 from .frames import open_video as open_video
 from .frames import read_frame as read_frame
 from .frames import read_video as read_video

@@ -55,6 +55,19 @@ def grid(size_hw: tuple[int, int], device: torch.device | str | None = None) -> 
     return torch.stack([x, y], dim=-1)
 
 
+def query_grid(size_hw: tuple[int, int], count: int) -> Float[Tensor, "N 3"]:
+    """Query points (0, x, y) spread evenly over the first frame, `count` along its shorter side.
+
+    Raises:
+        ValueError: the count is not from 1 to the length of that side.
+    """
+    if not 1 <= count <= min(size_hw):
+        raise ValueError(f"query_grid: count should be 1 to {min(size_hw)}, the shorter side in pixels, got {count}.")
+    step = min(size_hw) / count
+    ys, xs = (torch.arange(int(length / step + 1e-6)) * step + (step - 1) / 2 for length in size_hw)
+    return torch.cartesian_prod(torch.zeros(1), xs, ys)
+
+
 def window_offsets(radius: int, device: torch.device | str | None = None) -> Float[Tensor, "K 2"]:
     """Offsets (dx, dy) of a square window, in cells, dy slowest; K = (2 * radius + 1) ** 2.
 

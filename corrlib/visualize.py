@@ -85,32 +85,37 @@ def draw_tracks(
         ValueError: the shapes differ.
     """
     _check_tracks("draw_tracks", tracks, visible, len(video))
+    return torch.stack([draw_points(frame, tracks, visible, t) for t, frame in enumerate(video)])
+
+
+def draw_points(
+    frame: Shaped[Tensor, "3 H W"], tracks: Float[Tensor, "T N 2"], visible: Bool[Tensor, "T N"], t: int
+) -> UInt8[Tensor, "3 H W"]:
+    """Frame t with the points at that time and their tails: one frame of `draw_tracks`."""
     # Far outside the frame OpenCV's integers overflow; a tail to there looks the same from here.
     # Sixteenths of a pixel are what it draws at with shift=4.
-    xy = (tracks.clamp(-4000, 20000) * 16).round().int().tolist()
-    seen = visible.numpy(force=True)
-    colour = np.round(colours(tracks.shape[1]) * 255)
-    radius = max(3, round(min(video.shape[-2:]) / 90))
+    first = max(0, t - TAIL)
+    xy = (tracks[first : t + 1].clamp(-4000, 20000) * 16).round().int().tolist()
+    seen, count = visible[first : t + 1].numpy(force=True), tracks.shape[1]
+    colour = np.round(colours(count) * 255)
+    radius = max(3, round(min(frame.shape[-2:]) / 90))
     ring = max(1, radius // 2)
-    drawn = []
-    for t, frame in enumerate(video):
-        image = np.ascontiguousarray(_image(frame))
-        for age in range(min(TAIL, t), 0, -1):
-            a, b, layer = t - age, t - age + 1, image.copy()
-            for n in np.flatnonzero(seen[a] & seen[b]):
-                cv2.line(layer, xy[a][n], xy[b][n], colour[n].tolist(), radius - 2, cv2.LINE_AA, shift=4)
-            weight = 1 - age / (TAIL + 1)
-            image = cv2.addWeighted(layer, weight, image, 1 - weight, 0)
-        for n in range(tracks.shape[1]):
-            centre, dark = xy[t][n], (20, 20, 20)
-            if seen[t, n]:
-                cv2.circle(image, centre, 16 * radius + 20, dark, -1, cv2.LINE_AA, shift=4)
-                cv2.circle(image, centre, 16 * radius, colour[n].tolist(), -1, cv2.LINE_AA, shift=4)
-            else:  # a ring of the colour between two dark ones, so that it shows on any ground
-                cv2.circle(image, centre, 16 * radius, dark, ring + 2, cv2.LINE_AA, shift=4)
-                cv2.circle(image, centre, 16 * radius, colour[n].tolist(), ring, cv2.LINE_AA, shift=4)
-        drawn.append(torch.from_numpy(rearrange(image, "H W C -> C H W").copy()))
-    return torch.stack(drawn)
+    image = np.ascontiguousarray(_image(frame))
+    for a in range(len(xy) - 1):
+        layer = image.copy()
+        for n in np.flatnonzero(seen[a] & seen[a + 1]):
+            cv2.line(layer, xy[a][n], xy[a + 1][n], colour[n].tolist(), radius - 2, cv2.LINE_AA, shift=4)
+        weight = 1 - (len(xy) - 1 - a) / (TAIL + 1)
+        image = cv2.addWeighted(layer, weight, image, 1 - weight, 0)
+    for n in range(count):
+        centre, dark = xy[-1][n], (20, 20, 20)
+        if seen[-1, n]:
+            cv2.circle(image, centre, 16 * radius + 20, dark, -1, cv2.LINE_AA, shift=4)
+            cv2.circle(image, centre, 16 * radius, colour[n].tolist(), -1, cv2.LINE_AA, shift=4)
+        else:  # a ring of the colour between two dark ones, so that it shows on any ground
+            cv2.circle(image, centre, 16 * radius, dark, ring + 2, cv2.LINE_AA, shift=4)
+            cv2.circle(image, centre, 16 * radius, colour[n].tolist(), ring, cv2.LINE_AA, shift=4)
+    return torch.from_numpy(rearrange(image, "H W C -> C H W").copy())
 
 
 def strip(

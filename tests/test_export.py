@@ -1,74 +1,109 @@
-"""What is written is what the readers of the official layouts read back."""
+"""What is written is what our own readers read back."""
 
-import pickle
-from dataclasses import replace
+import csv
 
+import numpy as np
 import pytest
 import torch
 
-from corrlib import export, synthetic, textures
-from corrlib.datasets import davis, flyingchairs, tapvid
+from corrlib import export, flow, frames, samples
+from corrlib.datasets import davis, tapvid
 
-TIMES = [0.0, 1.0, 2.0]
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    bank = textures.bank("val", 4, 64, seed=0)
-    return [synthetic.scene(seed, (37, 53), bank, (3, 3)) for seed in (1, 2)]
+H, W, T, N = 37, 53, 3, 4
 
 
-def test_tapvid_comes_back(tmp_path, scenes):
-    clips = [synthetic.track_clip(made, TIMES, 20) for made in scenes]
-    export.write_tapvid(tmp_path, clips)
-    assert tapvid.names(tmp_path) == ["procedural-1", "procedural-2"]
-    found = tapvid.read(tmp_path, "procedural-1")
-    assert torch.equal(found.video, clips[0].video)
-    ever = clips[0].visible.any(0)  # TAP-Vid asks of those only
-    assert torch.allclose(found.tracks, clips[0].tracks[:, ever], atol=1e-4)
-    assert torch.equal(found.visible, clips[0].visible[:, ever])
-    with open(tmp_path / "TAP-Vid/tapvid_davis/tapvid_davis.pkl", "rb") as file:
-        raster = pickle.load(file)["procedural-1"]["points"]
-    assert raster[0, 0].tolist() == pytest.approx(((clips[0].tracks[0, 0] + 0.5) / torch.tensor([53, 37])).tolist())
+@pytest.fixture
+def video():
+    return torch.randint(0, 256, (T, 3, H, W), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_davis_comes_back(tmp_path, scenes):
-    clips = [synthetic.mask_clip(made, TIMES) for made in scenes]
-    export.write_davis(tmp_path, clips)
-    assert davis.names(tmp_path, "val") == davis.names(tmp_path, "val", year=2016) == ["procedural-1", "procedural-2"]
-    for clip in clips:
-        found = davis.read(tmp_path, clip.name)
-        assert torch.equal(found.masks, clip.masks) and clip.masks.max() > 1
-        assert (found.video.float() - clip.video.float()).abs().mean() < 5  # JPEG
-        assert torch.equal(davis.read(tmp_path, clip.name, year=2016).masks, (clip.masks > 0).long())
+@pytest.fixture
+def answer():
+    g = torch.Generator().manual_seed(1)
+    tracks = torch.rand(T, N, 2, generator=g) * torch.tensor([W - 1.0, H - 1.0])
+    visible = torch.rand(T, N, generator=g) > 0.4
+    visible[0] = True
+    return samples.PointTracks(tracks, visible, torch.rand(T, N, generator=g))
 
 
-def test_flyingchairs_comes_back(tmp_path, scenes):
-    pairs = [synthetic.flow_pair(made, 0.0, 2.0) for made in scenes]
-    export.write_flyingchairs(tmp_path, pairs)
-    assert flyingchairs.names(tmp_path) == ["00001", "00002"]
-    for name, pair in zip(flyingchairs.names(tmp_path), pairs):
-        found = flyingchairs.read(tmp_path, name)
-        assert torch.equal(found.flow_0to1, pair.flow_0to1)
-        assert torch.allclose(found.frame0, pair.frame0, atol=1e-6) and torch.allclose(
-            found.frame1, pair.frame1, atol=1e-6
-        )
+@pytest.fixture
+def queries(answer):
+    return torch.cat([torch.zeros(N, 1), answer.tracks[0]], dim=1)
 
 
-def test_what_goes_wrong_leaves_nothing_behind(tmp_path, scenes):
-    clip = synthetic.mask_clip(scenes[0], TIMES)
+def test_tracks_as_arrays(tmp_path, answer, queries):
+    path = export.write_tracks(tmp_path / "new" / "tracks.npz", answer, queries)
+    with np.load(path) as read:
+        assert np.array_equal(read["query_points"], queries)
+        for name, values in answer._asdict().items():
+            assert np.array_equal(read[name], values)
+    assert [p.name for p in path.parent.iterdir()] == ["tracks.npz"]
 
-    def broken():
-        yield clip
-        yield replace(clip, name="many", masks=clip.masks + 300)
 
-    with pytest.raises(ValueError, match="many should have at most 254 objects"):
-        export.write_davis(tmp_path, broken())
-    assert list(tmp_path.iterdir()) == []
-    export.write_davis(tmp_path, [clip])
-    with pytest.raises(ValueError, match=r"export: .*DAVIS exists; name another root"):
-        export.write_davis(tmp_path, [clip])
-    track = synthetic.track_clip(scenes[0], TIMES, 4)
-    with pytest.raises(ValueError, match="names should differ, got procedural-1 twice"):
-        export.write_tapvid(tmp_path, [track, track])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["DAVIS"]
+def test_tracks_as_a_table(tmp_path, answer, queries):
+    with export.write_tracks(tmp_path / "tracks.csv", answer, queries).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == T * N
+    for row in rows:
+        n, t = int(row["point"]), int(row["frame"])
+        assert float(row["x"]) == pytest.approx(float(answer.tracks[t, n, 0]), abs=6e-4)
+        assert float(row["y"]) == pytest.approx(float(answer.tracks[t, n, 1]), abs=6e-4)
+        assert bool(int(row["visible"])) == bool(answer.visible[t, n])
+
+
+def test_tapvid(tmp_path, video, answer):
+    export.write_tapvid(tmp_path / "TAP-Vid" / "tapvid_davis.pkl", "mine", video, answer)
+    assert tapvid.names(tmp_path) == ["mine"]
+    clip = tapvid.read(tmp_path, "mine")
+    assert torch.equal(clip.video, video) and torch.equal(clip.visible, answer.visible)
+    assert torch.allclose(clip.tracks, answer.tracks, atol=1e-4)  # half a pixel there and back
+
+
+def test_masks(tmp_path, video):
+    masks = torch.randint(0, 4, (T, H, W), generator=torch.Generator().manual_seed(2))
+    export.write_masks(tmp_path / "DAVIS/Annotations/480p/mine", masks)
+    pictures = tmp_path / "DAVIS/JPEGImages/480p/mine"
+    pictures.mkdir(parents=True)
+    from PIL import Image
+
+    for t, frame in enumerate(video):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(pictures / f"{t:05d}.jpg")
+    assert torch.equal(davis.read(tmp_path, "mine").masks, masks)
+
+
+@pytest.mark.parametrize("suffix", [".flo", ".png"])
+def test_flow(tmp_path, suffix):
+    values = torch.arange(2 * H * W).reshape(2, H, W).float() / 64 - 20
+    valid = torch.ones(H, W, dtype=torch.bool)
+    valid[3] = False
+    path = export.write_flow(tmp_path / f"flow{suffix}", values, valid)
+    read, known = flow.read_flow(path)
+    assert torch.equal(known, valid) and torch.equal(read, values * valid)
+
+
+def test_overlay(tmp_path, video, answer):
+    masks = torch.zeros(T, H, W, dtype=torch.int64)
+    masks[:, 10:20, 10:30] = 1
+    grey = torch.full_like(video, 90)
+    path = export.write_overlay(tmp_path / "overlay.webm", grey, answer, masks)
+    read = frames.read_video(path)
+    assert len(read) == T
+    inside, outside = read[:, 2, 12:18, 12:28].float().mean(), read[:, 2, 30:, 40:].float().mean()
+    assert inside > outside + 15  # the first object is blue
+
+
+def test_refusals_write_nothing(tmp_path, video, answer, queries):
+    for act, message in (
+        (lambda: export.write_tracks(tmp_path / "a.txt", answer, queries), r"should end in \.npz or \.csv"),
+        (lambda: export.write_tracks(tmp_path / "a.npz", answer, queries[:1]), r"should be \(4, 3\), one a track"),
+        (lambda: export.write_tapvid(tmp_path / "a.npz", "x", video, answer), r"should end in \.pkl"),
+        (lambda: export.write_tapvid(tmp_path / "a.pkl", "x", video[:2], answer), "should have 2 frames"),
+        (lambda: export.write_masks(tmp_path / "m", torch.full((1, 4, 4), 256)), "should hold 0 to 255"),
+        (lambda: export.write_masks(tmp_path, torch.zeros(1, 4, 4).long()), "exists and is left as it was"),
+        (lambda: export.write_flow(tmp_path / "a.pfm", torch.zeros(2, 4, 4)), r"should end in \.flo or \.png"),
+        (lambda: export.write_flow(tmp_path / "a.png", torch.full((2, 4, 4), 600.0)), "should be in"),
+        (lambda: export.write_overlay(tmp_path / "a.webm", video[:2], answer), "tracks should have 2 frames"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            act()
+    assert not list(tmp_path.iterdir())

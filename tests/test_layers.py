@@ -9,10 +9,11 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation predictions explorer costs tracker_costs",
+    5: "evaluation predictions explorer panel exploration costs tracker_costs export",
     4: "training following tracking calibration propagation dense benchmarks "
-    "chains baselines torchvision_models methods",
-    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets export shards",
+    "chains baselines torchvision_models methods replay",
+    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
+    "layouts shards",
     2: "frames flow matching search coarse_to_fine windows",
     1: "coords samples",
 }
@@ -20,6 +21,7 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.spl
 # Beside the stack: what each may import, and the lowest layer that may import it.
 BESIDE = {
     "visualize": ({"coords", "samples", "flow", "matching"}, 5),
+    "overlays": ({"visualize", "frames"}, 5),
     "progress": (set(), 4),
     "report": (set(), 5),
     "comparison": ({"report"}, 6),

@@ -59,6 +59,20 @@ def read_mask(path: Path, like: Tensor) -> Int[Tensor, "H W"]:
     return mask
 
 
+def read_first_mask(path: Path, like: Tensor) -> Int[Tensor, "H W"]:
+    """A mask to be carried: the numbers of objects, or black and white.
+
+    255 is the object where nothing else is drawn, and nobody's beside other numbers, as in DAVIS.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_mask`.
+    """
+    mask = read_mask(path, like)
+    if set(mask.unique().tolist()) <= {0, 255}:
+        return (mask > 0).long()
+    return mask.masked_fill(mask == 255, 0)
+
+
 def read_flow_pair(
     frame0: Path, frame1: Path, flow_0to1: Path, name: str, visible: Bool[Tensor, "H W"] | None = None
 ) -> FlowPair:

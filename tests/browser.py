@@ -1,0 +1,207 @@
+"""The explorer in a real browser: 00_quickstart in JupyterLab, driven by Playwright. `make test-browser`.
+
+Not found by `make test`: it needs a Chromium on the machine, and skips where there is none. The
+pictures it takes are kept in results/browser/.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import corrlib
+
+try:
+    from playwright import sync_api as playwright
+except ImportError:
+    playwright = None
+
+ROOT = Path(corrlib.__file__).resolve().parents[1]
+KEPT = ROOT / "results" / "browser"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+QUIET += "--disable-component-update --disable-sync"
+SMALL = {"MAX_FRAMES": "16", "GRID": "4", "EXPLORE_FRAMES": "16", "COMPARE": '"dis"'}
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # asks no server
+}
+
+pytestmark = [
+    pytest.mark.skipif(playwright is None, reason="no Playwright here: pip install playwright"),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A repository with the notebook, its parameters made small."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("corrlib", "data"):
+        (root / name).symlink_to(ROOT / name)
+    (root / "notebooks").mkdir()
+    notebook = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", 4)
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    for name, value in SMALL.items():
+        cell.source, count = re.subn(rf"^({name}: \w+) = [^#]+?(  #)", rf"\1 = {value}\2", cell.source, flags=re.M)
+        assert count == 1
+    nbformat.write(notebook, root / "notebooks" / "00_quickstart.ipynb")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(clone, tmp_path_factory):
+    """JupyterLab on a free port, with settings of its own, as long as the tests run."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    for plugin, settings in SETTINGS.items():
+        path = folder / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
+    options = f"--no-browser --ServerApp.ip=127.0.0.1 --ServerApp.port={port} --IdentityProvider.token=corrlib "
+    options += "--LabApp.expose_app_in_browser=True --allow-root"
+    with (folder / "log").open("w") as log:
+        command = [sys.executable, "-m", "jupyterlab", *options.split()]
+        server = subprocess.Popen(command, cwd=clone, env=environment, stdout=log, stderr=log)
+    try:
+        yield f"http://127.0.0.1:{port}/doc/tree/notebooks/00_quickstart.ipynb?token=corrlib"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def page(address, tmp_path_factory):
+    """The notebook with all of its cells run."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with playwright.sync_playwright() as driver:
+        profile = tmp_path_factory.mktemp("profile")
+        options = {"executable_path": CHROMIUM, "args": QUIET.split(), "viewport": {"width": 1440, "height": 1100}}
+        browser = driver.chromium.launch_persistent_context(str(profile), **options)
+        page = browser.new_page()
+        page.set_default_timeout(240_000)
+        _open(page, address)
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+        if page.locator(".jp-Dialog").is_visible():
+            page.locator(".jp-Dialog .jp-mod-accept").click()
+        page.evaluate(
+            """async () => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                await panel.context.ready;
+                await panel.sessionContext.ready;
+                await panel.sessionContext.session.kernel.info;
+                await window.jupyterapp.commands.execute('notebook:run-all-cells');
+            }"""
+        )
+        errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+        assert errors.all_inner_texts() == []
+        page.locator("canvas.corrlib-canvas").nth(1).wait_for()
+        page.locator("canvas.corrlib-canvas").first.scroll_into_view_if_needed()
+        yield page
+        browser.close()
+
+
+def _open(page, address):
+    """The page, as soon as the server answers."""
+    for _ in range(120):
+        try:
+            page.goto(address, wait_until="domcontentloaded")
+            return
+        except playwright.Error:
+            page.wait_for_timeout(500)
+    raise AssertionError(f"JupyterLab does not answer at {address}")
+
+
+def pictures(page):
+    """What each canvas shows."""
+    return page.locator("canvas.corrlib-canvas").evaluate_all("all => all.map(c => c.toDataURL())")
+
+
+def click(page, across, down, canvas=0):
+    """A press on a canvas, at fractions of its size."""
+    box = page.locator("canvas.corrlib-canvas").nth(canvas).bounding_box()
+    page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
+
+
+def told(page, pattern):
+    """Waits for a line under the picture, and gives what the pattern finds in it."""
+    line = page.locator(".widget-html-content", has_text=re.compile(pattern)).first
+    line.wait_for()
+    return [re.search(pattern, line.inner_text()).groups(), line.inner_text()]
+
+
+def drag_time(page, share):
+    """The handle of the time slider, dragged to a share of its length."""
+    slider = page.locator(".widget-slider", has_text="frame").first
+    handle, track = slider.locator(".noUi-handle").bounding_box(), slider.locator(".noUi-target").bounding_box()
+    y = handle["y"] + handle["height"] / 2
+    page.mouse.move(handle["x"] + handle["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(track["x"] + share * track["width"], y, steps=8)
+    page.mouse.up()
+
+
+def test_a_click_is_followed_and_time_moves_it(page):
+    told(page, r"model: point 1 in frame 0")
+    click(page, 0.3, 0.35)
+    (x, y), _ = told(page, r"model: point 2 in frame 0 at \((\S+), (\S+)\), seen")
+    assert float(x) == pytest.approx(0.3 * 456 - 0.5, abs=1.0) and float(y) == pytest.approx(0.35 * 256 - 0.5, abs=1.0)
+    page.wait_for_timeout(500)  # the JPEG is decoded
+    before = pictures(page)
+    page.screenshot(path=KEPT / "clicked.png")
+    drag_time(page, 0.8)
+    (_, x2, y2), text = told(page, r"model: point 2 in frame (1[0-9]) at \((\S+), (\S+)\)")
+    assert (x2, y2) != (x, y) and "DIS: point 2 in frame" in text
+    page.wait_for_timeout(500)
+    after = pictures(page)
+    assert before[0] != after[0] and before[1] != after[1]
+    page.screenshot(path=KEPT / "dragged.png")
+
+
+def test_the_two_methods_answer_differently_and_the_map_is_shown(page):
+    assert len(set(pictures(page))) == 2
+    page.locator(".widget-dropdown select").first.select_option("correlation")
+    told(page, r"most alike \((\d+), (\d+)\)")
+    page.wait_for_timeout(500)
+    page.screenshot(path=KEPT / "correlation.png")
+    page.locator(".widget-dropdown select").first.select_option("nothing")
+
+
+def test_a_box_is_carried(page):
+    page.get_by_role("button", name="box", exact=True).click()
+    before = pictures(page)
+    box = page.locator("canvas.corrlib-canvas").first.bounding_box()
+    at = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in ((0.45, 0.2), (0.6, 0.6))]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "b => [...document.querySelectorAll('canvas.corrlib-canvas')].every((c, i) => c.toDataURL() !== b[i])",
+        arg=before,
+    )
+    page.wait_for_timeout(500)
+    page.screenshot(path=KEPT / "box.png")
+
+
+def test_what_cannot_be_done_is_a_line_of_text(page):
+    page.locator(".widget-text input[placeholder^=mask]").fill("gone.png")
+    page.keyboard.press("Enter")
+    told(page, r"(no file gone\.png)")
+    assert page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    page.screenshot(path=KEPT / "refused.png")

@@ -1,0 +1,69 @@
+"""The command line for one's own video, on real clips; what it writes, and what it refuses."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import corrlib
+from corrlib import __main__, frames, runs
+from corrlib.datasets import tapvid
+
+DOG = runs.find_root() / "data" / "samples" / "dog.webm"
+
+
+def call(*words):
+    return CliRunner().invoke(__main__.main, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("command", sorted(__main__.main.commands))
+def test_help_has_an_example_of_its_own_command(command):
+    shown = call(command, "--help").output
+    assert f"-m corrlib {command}" in shown.split("Example:")[1]
+
+
+def test_track(tmp_path):
+    out = tmp_path / "TAP-Vid"
+    words = ("track", DOG, "--grid", 3, "--point", 1, 100.5, 80, "--out", out, "--max-frames", 3, "--tapvid")
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    with np.load(out / "tracks.npz") as read:
+        queries, tracks, visible = read["query_points"], read["tracks"], read["visible"]
+    assert queries[0].tolist() == [1, 100.5, 80] and tracks.shape == (3, 1 + 15, 2)
+    video = corrlib.read_video(DOG, 3)
+    answer = corrlib.track_points(corrlib.load_pretrained(), video, torch.from_numpy(queries))
+    assert np.array_equal(tracks, answer.tracks) and np.array_equal(visible, answer.visible)
+    assert len(frames.read_video(out / "overlay.webm")) == 3 and (out / "tracks.csv").is_file()
+    (out / "tracks.pkl").rename(out / "tapvid_davis.pkl")
+    assert tapvid.read(tmp_path, "dog").video.shape == video.shape
+    assert "exists and is left as it was" in call(*words).output
+
+
+def test_masks(tmp_path):
+    mask = np.zeros((256, 456), np.uint8)
+    mask[100:160, 200:280] = 255
+    cv2.imwrite(str(tmp_path / "first.png"), mask)
+    words = ("masks", DOG, tmp_path / "first.png", "--out", tmp_path / "out", "--max-frames", 3)
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted((tmp_path / "out" / "masks").iterdir())] == [f"0000{t}.png" for t in range(3)]
+    assert len(frames.read_video(tmp_path / "out" / "overlay.webm")) == 3
+    again = call(*words)
+    assert again.exit_code == 1 and "exists and is left as it was" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("track", "gone.mp4"), "no file or folder gone.mp4"),
+        (("track", DOG, "--point", 0, 900, 5, "--max-frames", 2), "outside the frame of 456 x 256"),
+        (("track", DOG, "--grid", 999, "--max-frames", 2), "count should be 1 to 256"),
+        (("track", DOG, "--checkpoint", "gone"), "expected one of small or a checkpoint file"),
+        (("masks", DOG, "gone.png", "--max-frames", 2), "no file gone.png"),
+    ],
+)
+def test_refusals(tmp_path, words, message):
+    result = call(*words, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "Error: " in result.output and message in result.output
+    assert not (tmp_path / "out").exists()

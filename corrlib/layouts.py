@@ -91,7 +91,7 @@ def write_flyingchairs(root: str | Path, pairs: Iterable[FlowPair]) -> Path:
 def _whole(final: Path) -> Iterator[Path]:
     """A folder to fill, which gets its name only if nothing goes wrong."""
     if final.exists():
-        raise ValueError(f"export: {final} exists; name another root, or remove it.")
+        raise ValueError(f"layouts: {final} exists; name another root, or remove it.")
     partial = final.with_name(f".{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -160,3 +160,13 @@ def test_resize_frames_of_the_same_size_is_the_same():
     frame = torch.rand(1, 3, 37, 53)
     assert coords.resize_frames(frame, (37, 53)) is frame
     assert coords.resize_frames(frame, (20, 31)).shape == (1, 3, 20, 31)
+
+
+def test_query_grid_is_centred_on_the_frame(unchecked):
+    grid = coords.query_grid((37, 53), 4)
+    xs, ys = grid[:, 1].unique(), grid[:, 2].unique()
+    assert len(ys) == 4 and len(xs) == 5 and len(grid) == 20 and not grid[:, 0].any()
+    assert ys.mean() == pytest.approx((37 - 1) / 2)  # pixel centres: as much above as below
+    assert coords.inside(grid[:, 1:], (37, 53)).all()
+    with pytest.raises(ValueError, match="count should be 1 to 37, the shorter side in pixels, got 0"):
+        coords.query_grid((37, 53), 0)

@@ -94,7 +94,7 @@ class Replay(nn.Module):
         Raises:
             ValueError: the mask is none that `propagate_masks` takes.
         """
-        config = propagation.PropagationConfig(lines=self.config.lines, temperature=self.config.temperature)
+        config = propagation.PropagationConfig(lines=self.config.lines)
 
         def carried(order: list[int], counted: Iterator[int]) -> Tensor:
             self.order = counted

@@ -27,7 +27,7 @@ def test_a_translation_is_found_at_every_pixel(model, picture):
     shared = coords.inside(grid + step, SIZE)
     error = (found.flow_0to1 - step[:, None, None]).norm(dim=0)
     assert error[shared].mean() < 0.3
-    assert found.visible_0to1[shared].float().mean() > 0.95
+    assert found.visible_0to1[shared].float().mean() > 0.93
     assert found.visible_0to1[~shared].float().mean() < 0.1
     assert found.confidence.min() >= 0 and found.confidence.max() <= 1
     assert found.confidence[shared].mean() > found.confidence[~shared].mean() + 0.3

@@ -47,8 +47,7 @@ class Paint:
             values = values[..., ::2] + values[..., 1::2]
             values = (values[..., ::2, :] + values[..., 1::2, :]) / 4
         half = self.picture.shape[-1] / 2
-        xy = torch.stack([u, v], dim=-1) / 2**k + (half / 2**k - 0.5)
-        return coords.read(values, xy, padding="reflection")
+        return coords.read(values, *((w + half) / 2**k - 0.5 for w in (u, v)), padding="reflection")
 
 
 def level(zoom: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
@@ -71,8 +70,8 @@ class Sheet:
         if self.outline is None:
             return torch.ones_like(u)
         step = (len(self.outline) - 1) / (2 * self.reach)
-        xy = torch.stack([u, v], dim=-1)[None] * step + (len(self.outline) - 1) / 2
-        edge = coords.read(self.outline[None, None], xy)[0, 0].to(u.dtype)
+        x, y = (w[None] * step + (len(self.outline) - 1) / 2 for w in (u, v))
+        edge = coords.read(self.outline[None, None], x, y)[0, 0].to(u.dtype)
         opacity = (0.5 + edge / self.softness).clamp(0, 1)
         if len(self.paint.picture) == 4:
             opacity = opacity * self.paint.sample(u, v, torch.ones(len(u)))[:, 3]

@@ -1,0 +1,62 @@
+"""Boxes of the frame: actors are drawn within theirs only."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Box(NamedTuple):
+    """What of the frame an actor may cover: as many rows and columns at all times, and its parts' own boxes."""
+
+    top: Int[Tensor, "T"]
+    left: Int[Tensor, "T"]
+    h: int
+    w: int
+    low: Float[Tensor, "T N 2"]
+    high: Float[Tensor, "T N 2"]
+
+
+def whole(size_hw: tuple[int, int], times: Float[Tensor, "T"]) -> Box:
+    """The whole frame, at every time."""
+    zero = torch.zeros(len(times), dtype=torch.long, device=times.device)
+    none = torch.zeros(len(times), 0, 2, device=times.device)
+    return Box(zero, zero, *size_hw, none, none)
+
+
+def around(
+    low: Float[Tensor, "T N 2"], high: Float[Tensor, "T N 2"], spread: int, size_hw: tuple[int, int]
+) -> Box | None:
+    """What of the frame the boxes of all parts cover, and so much around it; None if nothing at any time."""
+    H, W = size_hw
+    limit = torch.tensor([W, H], device=low.device)
+    low, high = low.maximum(-limit), high.minimum(2 * limit)
+    first = (low.amin(1) - spread).clamp(min=0).minimum(limit)
+    last = (high.amax(1) + spread + 1).clamp(min=0).minimum(limit)
+    there = (last > first).all(-1)
+    if not there.any():
+        return None
+    # In steps of 4, those of the maps of shadows, which thus do not depend on what else is asked.
+    first = (first / 4).floor() * 4
+    w, h = (((last - first) * there[:, None]).amax(0) / 4).ceil().int().mul(4).tolist()
+    left, top = first.long().unbind(-1)
+    return Box(top, left, h, w, low, high)
+
+
+def windows(box: Box, size_hw: tuple[int, int]) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """For every time, the rows and columns of the frame within a box, and the same of the box."""
+    H, W = size_hw
+    for i, j in zip(box.top.tolist(), box.left.tolist()):
+        bottom, right = min(i + box.h, H), min(j + box.w, W)
+        yield (slice(i, bottom), slice(j, right)), (slice(0, bottom - i), slice(0, right - j))
+
+
+def write(
+    frames: Tensor, box: Box, here: Bool[Tensor, "T h w"], values: Int[Tensor, "T p q"] | Float[Tensor, "T h w"] | float
+) -> None:
+    """Writes values into maps (T, H, W) where a mask over a box says so."""
+    values = torch.as_tensor(values, device=frames.device).expand(here.shape)
+    for t, (within, own) in enumerate(windows(box, tuple(frames.shape[1:]))):
+        frames[t][within] = torch.where(here[t][own], values[t][own].to(frames.dtype), frames[t][within])

@@ -229,6 +229,17 @@ def test_the_same_seed_gives_the_same_bytes_whatever_else_is_asked(bank):
     assert torch.allclose(longer.tracks[:2], one.tracks, atol=1e-4)
 
 
+def test_a_frame_does_not_depend_on_the_others(bank):
+    """Neither in what is blurred, shadowed or cut off by the border."""
+    content, off = synthetic.Content(compression=0.0, motion_blur=1.0, defocus=0.7, shadow=1.0), []
+    for seed in range(8):
+        made = synthetic.scene(seed, (48, 72), bank, (8, 8), content)
+        together = made.render([0.0, 5.0, 11.0]).video
+        alone = torch.cat([made.render([t]).video for t in (0.0, 5.0, 11.0)])
+        off.append(((together - alone).abs() * 255).max().item())
+    assert max(off) < 1.5
+
+
 def test_speed_is_what_was_asked(bank):
     """Over many scenes the typical speed of objects follows the pace, scaled by the frame's lines."""
 

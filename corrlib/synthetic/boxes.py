@@ -33,8 +33,9 @@ def around(
     H, W = size_hw
     limit = torch.tensor([W, H], device=low.device)
     low, high = low.maximum(-limit), high.minimum(2 * limit)
-    first = (low.amin(1) - spread).clamp(min=0).minimum(limit)
-    last = (high.amax(1) + spread + 1).clamp(min=0).minimum(limit)
+    # What is blurred needs what is a little outside the frame.
+    first = (low.amin(1) - spread).clamp(min=-spread).minimum(limit + spread)
+    last = (high.amax(1) + spread + 1).clamp(min=-spread).minimum(limit + spread)
     there = (last > first).all(-1)
     if not there.any():
         return None
@@ -48,9 +49,10 @@ def around(
 def windows(box: Box, size_hw: tuple[int, int]) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
     """For every time, the rows and columns of the frame within a box, and the same of the box."""
     H, W = size_hw
-    for i, j in zip(box.top.tolist(), box.left.tolist()):
-        bottom, right = min(i + box.h, H), min(j + box.w, W)
-        yield (slice(i, bottom), slice(j, right)), (slice(0, bottom - i), slice(0, right - j))
+    for top, left in zip(box.top.tolist(), box.left.tolist()):
+        i0, i1 = max(top, 0), max(min(top + box.h, H), 0)
+        j0, j1 = max(left, 0), max(min(left + box.w, W), 0)
+        yield (slice(i0, i1), slice(j0, j1)), (slice(i0 - top, i1 - top), slice(j0 - left, j1 - left))
 
 
 def write(

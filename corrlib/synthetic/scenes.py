@@ -234,7 +234,7 @@ class Shot:
             dark = exposure.shade(opacity) * lens.shadow if lens.shadow and a else None
             for t, (within, own) in enumerate(boxes.windows(box, (H, W))):
                 if dark is not None:
-                    exposure.darken(canvas[t], dark[t], within[0].start, within[1].start, lens.fall)
+                    exposure.darken(canvas[t], dark[t], int(top[t]), int(left[t]), lens.fall)
                 canvas[t][:, *within].lerp_(colour[t][:, *own], opacity[t][:, *own])
             number += members * (a > 0)
         return Frames(lens.expose(canvas, self.times), masks, depths)

@@ -298,6 +298,7 @@ def test_blur_spreads_evenly_about_the_middle():
         (lambda bank: synthetic.Content(sheets=0.0, solids=0.0, figures=0.0), "weights, at least 0 and not all 0"),
         (lambda bank: synthetic.read_content("solids=0"), "expected a JSON object, got 'solids=0'"),
         (lambda bank: synthetic.read_content('{"solid": 0}'), 'object of sheets, solids, .*, got {"solid": 0}'),
+        (lambda bank: synthetic.Content(articulated=("horse",)), r"some of quadruped, .*, got \('horse',\)"),
         (lambda bank: synthetic.Content(actors=(4, 3)), r"two counts in order, got \(4, 3\)"),
         (lambda bank: synthetic.track_clip(synthetic.scene(0, SIZE, bank), [0.0], 4), "times should be at least 2"),
         (

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from einops import rearrange
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corrlib import coords, synthetic, textures
-from corrlib.synthetic import figures, scenes, solids
+from corrlib.synthetic import boxes, figures, scenes, solids
 from corrlib.synthetic.dice import Dice
 from corrlib.synthetic.motion import Swing, rotation
 from corrlib.synthetic.sheets import Paint
@@ -181,6 +183,21 @@ def test_limbs_stay_on_their_joints(family):
     each = torch.meshgrid(torch.arange(2), torch.arange(len(body.kind)), torch.arange(3600), indexing="ij")
     every = tuple(i.flatten() for i in each)
     assert torch.equal(pose.cast(body, u, v).depth, pose.cast(body, u, v, every).depth)
+
+
+@settings(deadline=None)
+@given(top=st.integers(-40, 60), left=st.integers(-40, 90), h=st.integers(1, 30), w=st.integers(1, 30))
+def test_windows_are_what_box_and_frame_share(top, left, h, w):
+    """Written through the windows, a box marks the pixels that are in it and no others, wherever it lies."""
+    where = boxes.Box(torch.tensor([top]), torch.tensor([left]), h, w, torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    frames = torch.zeros(1, *SIZE, dtype=torch.long)
+    boxes.write(frames, where, torch.ones(1, h, w, dtype=torch.bool), torch.arange(h * w).reshape(1, h, w) + 1)
+    expected = torch.zeros(SIZE, dtype=torch.long)
+    for i in range(h):
+        for j in range(w):
+            if 0 <= top + i < SIZE[0] and 0 <= left + j < SIZE[1]:
+                expected[top + i, left + j] = i * w + j + 1
+    assert torch.equal(frames[0], expected)
 
 
 def test_pairs_of_boxes_are_their_pixels():

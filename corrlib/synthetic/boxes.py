@@ -50,9 +50,14 @@ def windows(box: Box, size_hw: tuple[int, int]) -> Iterator[tuple[tuple[slice, s
     """For every time, the rows and columns of the frame within a box, and the same of the box."""
     H, W = size_hw
     for top, left in zip(box.top.tolist(), box.left.tolist()):
-        i0, i1 = max(top, 0), max(min(top + box.h, H), 0)
-        j0, j1 = max(left, 0), max(min(left + box.w, W), 0)
+        (i0, i1), (j0, j1) = _shared(top, box.h, H), _shared(left, box.w, W)
         yield (slice(i0, i1), slice(j0, j1)), (slice(i0 - top, i1 - top), slice(j0 - left, j1 - left))
+
+
+def _shared(first: int, count: int, size: int) -> tuple[int, int]:
+    """The beginning and the end of what a range shares with 0 to `size`; equal where it shares nothing."""
+    begin, end = max(first, 0), min(first + count, size)
+    return (begin, end) if begin < end else (max(first, 0), max(first, 0))
 
 
 def write(

@@ -100,22 +100,22 @@ def sample(
     Returns:
         the samples, and whether each position is inside the map (rule 3).
     """
-    return read(values, xy, padding), inside(xy, tuple(values.shape[-2:]))
+    return read(values, *xy.unbind(-1), padding), inside(xy, tuple(values.shape[-2:]))
 
 
 def read(
-    values: Float[Tensor, "B C H W"], xy: Float[Tensor, "B *shape 2"], padding: str = "border"
+    values: Float[Tensor, "B C H W"],
+    x: Float[Tensor, "B *shape"],
+    y: Float[Tensor, "B *shape"],
+    padding: str = "border",
 ) -> Float[Tensor, "B C *shape"]:
-    """The samples of `sample` alone; padding may also be "reflection", about the centres of border cells."""
+    """The samples of `sample` alone, positions apart; padding may be "reflection" too, about the border's centres."""
     H, W = values.shape[-2:]
-    B, shape = xy.shape[0], xy.shape[1:-1]
-    scale = torch.tensor([2.0 / max(W - 1, 1), 2.0 / max(H - 1, 1)], dtype=xy.dtype, device=xy.device)
-    normalised = (xy * scale - 1).reshape(B, 1, -1, 2)
-    if W == 1:  # a map one cell wide has its only centre at -1 by the formula above, at 0 for grid_sample
-        normalised = normalised + torch.tensor([1.0, 0.0], dtype=xy.dtype, device=xy.device)
-    if H == 1:
-        normalised = normalised + torch.tensor([0.0, 1.0], dtype=xy.dtype, device=xy.device)
-    out = F.grid_sample(values, normalised.to(values.dtype), mode="bilinear", padding_mode=padding, align_corners=True)
+    B, shape = x.shape[0], x.shape[1:]
+    # A map one cell wide has its only centre at 0 for grid_sample.
+    normalised = [v * (2.0 / max(n - 1, 1)) - float(n > 1) for v, n in ((x, W), (y, H))]
+    where = torch.stack(normalised, dim=-1).reshape(B, 1, -1, 2).to(values.dtype)
+    out = F.grid_sample(values, where, mode="bilinear", padding_mode=padding, align_corners=True)
     return out.reshape(B, values.shape[1], *shape)
 
 

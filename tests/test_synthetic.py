@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from einops import rearrange
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corrlib import coords, synthetic, textures
-from corrlib.synthetic import figures, scenes, solids
+from corrlib.synthetic import boxes, figures, scenes, solids
 from corrlib.synthetic.dice import Dice
 from corrlib.synthetic.motion import Swing, rotation
 from corrlib.synthetic.sheets import Paint
@@ -183,6 +185,21 @@ def test_limbs_stay_on_their_joints(family):
     assert torch.equal(pose.cast(body, u, v).depth, pose.cast(body, u, v, every).depth)
 
 
+@settings(deadline=None)
+@given(top=st.integers(-40, 60), left=st.integers(-40, 90), h=st.integers(1, 30), w=st.integers(1, 30))
+def test_windows_are_what_box_and_frame_share(top, left, h, w):
+    """Written through the windows, a box marks the pixels that are in it and no others, wherever it lies."""
+    where = boxes.Box(torch.tensor([top]), torch.tensor([left]), h, w, torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    frames = torch.zeros(1, *SIZE, dtype=torch.long)
+    boxes.write(frames, where, torch.ones(1, h, w, dtype=torch.bool), torch.arange(h * w).reshape(1, h, w) + 1)
+    expected = torch.zeros(SIZE, dtype=torch.long)
+    for i in range(h):
+        for j in range(w):
+            if 0 <= top + i < SIZE[0] and 0 <= left + j < SIZE[1]:
+                expected[top + i, left + j] = i * w + j + 1
+    assert torch.equal(frames[0], expected)
+
+
 def test_pairs_of_boxes_are_their_pixels():
     low, high = torch.tensor([[[1, 0], [2, 2]]]), torch.tensor([[[3, 2], [2, 5]]])
     t, part, pixel = solids.grid_pairs(low, high, width=5)
@@ -227,6 +244,17 @@ def test_the_same_seed_gives_the_same_bytes_whatever_else_is_asked(bank):
     longer = make(4, [0.0, 5.0, *range(6, 18)])  # more than one shot
     assert (longer.video[:2].int() - one.video.int()).abs().max() <= 1
     assert torch.allclose(longer.tracks[:2], one.tracks, atol=1e-4)
+
+
+def test_a_frame_does_not_depend_on_the_others(bank):
+    """Neither in what is blurred, shadowed or cut off by the border."""
+    content, off = synthetic.Content(compression=0.0, motion_blur=1.0, defocus=0.7, shadow=1.0), []
+    for seed in range(8):
+        made = synthetic.scene(seed, (48, 72), bank, (8, 8), content)
+        together = made.render([0.0, 5.0, 11.0]).video
+        alone = torch.cat([made.render([t]).video for t in (0.0, 5.0, 11.0)])
+        off.append(((together - alone).abs() * 255).max().item())
+    assert max(off) < 1.5
 
 
 def test_speed_is_what_was_asked(bank):
@@ -287,6 +315,7 @@ def test_blur_spreads_evenly_about_the_middle():
         (lambda bank: synthetic.Content(sheets=0.0, solids=0.0, figures=0.0), "weights, at least 0 and not all 0"),
         (lambda bank: synthetic.read_content("solids=0"), "expected a JSON object, got 'solids=0'"),
         (lambda bank: synthetic.read_content('{"solid": 0}'), 'object of sheets, solids, .*, got {"solid": 0}'),
+        (lambda bank: synthetic.Content(articulated=("horse",)), r"some of quadruped, .*, got \('horse',\)"),
         (lambda bank: synthetic.Content(actors=(4, 3)), r"two counts in order, got \(4, 3\)"),
         (lambda bank: synthetic.track_clip(synthetic.scene(0, SIZE, bank), [0.0], 4), "times should be at least 2"),
         (

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import figures, sheets
 from .dice import Dice
 from .exposure import Lens
+from .figures import ARTICULATED, RIGID
 from .motion import Bend, Motion, Swing, changed
 from .scenes import Scene
 from .sheets import Paint, Sheet
@@ -68,6 +69,10 @@ class Content:
                 "scene: sheets, solids and figures should be weights, at least 0 and not all 0, "
                 f"got {self.sheets}, {self.solids} and {self.figures}."
             )
+        named = {"rigid": RIGID, "articulated": ARTICULATED, "outlines": OUTLINES}
+        for field, known in named.items():
+            if not getattr(self, field) or not set(getattr(self, field)) <= set(known):
+                raise ValueError(f"scene: {field} should be some of {', '.join(known)}, got {getattr(self, field)}.")
         if not 0 <= self.actors[0] <= self.actors[1]:
             raise ValueError(f"scene: actors should be two counts in order, got {self.actors}.")
 

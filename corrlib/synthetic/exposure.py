@@ -135,3 +135,15 @@ def shade(opacity: Float[Tensor, "T 1 H W"]) -> Float[Tensor, "T 1 H W"]:
         small = F.avg_pool2d(small, 3, stride=1, padding=1)
     # A shadow is smooth: half a cell more or less is no matter, so that the plain resize will do.
     return F.interpolate(small, scale_factor=4, mode="bilinear", align_corners=False)[..., :H, :W]
+
+
+def darken(
+    canvas: Float[Tensor, "3 H W"], dark: Float[Tensor, "1 h w"], top: int, left: int, fall: tuple[float, float]
+) -> None:
+    """Lets the shadow of a shape in a box fall on what is drawn already."""
+    H, W = canvas.shape[1:]
+    h, w = dark.shape[1:]
+    left, top = left + round(fall[0]), top + round(fall[1])
+    i0, j0, i1, j1 = max(top, 0), max(left, 0), min(top + h, H), min(left + w, W)
+    if i1 > i0 and j1 > j0:
+        canvas[:, i0:i1, j0:j1] *= 1 - dark[:, i0 - top : i1 - top, j0 - left : j1 - left]

@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .. import coords
-from . import exposure, solids
+from . import boxes, exposure, solids
+from .boxes import Box
 from .exposure import Lens
 from .motion import Motion, Planes, changed
 from .sheets import Sheet
-from .solids import FAR, Body, Pose
+from .solids import FAR, Body, Hits, Pose
 
 SURFACE = 2e-3  # of the distance to the eye over the size of a body: nearer things are the same surface
 
@@ -42,17 +43,6 @@ class Frames(NamedTuple):
     video: Float[Tensor, "T 3 H W"]  # of 8 bits, in [0, 1]
     masks: Int[Tensor, "T H W"]  # 0 background, then each thing its own number: every body of a herd
     depth: Float[Tensor, "T H W"]  # in units of the camera's distance to what moves with it in full
-
-
-class Box(NamedTuple):
-    """What of the frame an actor may cover: as many rows and columns at all times, and its parts' own boxes."""
-
-    top: Int[Tensor, "T"]
-    left: Int[Tensor, "T"]
-    h: int
-    w: int
-    low: Float[Tensor, "T N 2"]
-    high: Float[Tensor, "T N 2"]
 
 
 @dataclass(frozen=True)
@@ -204,13 +194,15 @@ class Shot:
         T, lens, device = len(self.times), self.scene.lens, self.times.device
         canvas = torch.zeros(T, 3, H, W, device=device)
         masks = torch.zeros(T, H, W, dtype=torch.long, device=device)
-        depths = torch.ones(T, H, W, device=device)
+        depths = self.scene.motion.depth[0].expand(T, H, W).clone()
         number = 1
         for a, actor in enumerate(self.scene.actors):
             members = int(actor.member.max()) + 1 if isinstance(actor, Body) else 1
             depth = float(self.scene.motion.depth[a])
             sigma = lens.defocus(depth, self.times) if lens.aperture else torch.zeros(T)
             way = self.way[:, a] if lens.shutter else torch.zeros(T, 2)
+            # What is hardly blurred is not blurred at all, at each time alone.
+            sigma, way = sigma * (sigma > 0.4), way * (way.abs().amax(1, keepdim=True) > 1.2)
             spread = math.ceil(2.2 * float(sigma.max()) + float(way.abs().max()) / 2) + 2
             spread += 12 * (lens.shadow > 0)
             box = self._box(a, spread)
@@ -221,93 +213,54 @@ class Shot:
             rows, columns = torch.arange(h, device=device), torch.arange(w, device=device)
             y = (top[:, None] + rows).float()[:, :, None].expand(T, h, w).reshape(T, -1)
             x = (left[:, None] + columns).float()[:, None].expand(T, h, w).reshape(T, -1)
-            colour, opacity, hard, member, far = (
-                v.unflatten(-1, (h, w)) for v in self._paint(a, box, x, y)
-            )  # fmt: skip
+            colour, opacity, hits = self._paint(a, box, x, y)
+            colour, opacity = (v.unflatten(-1, (h, w)) for v in (colour, opacity))
+            if truth and a:
+                here, numbers, far = opacity[:, 0] > 0.5, torch.full_like(masks[:, :1, :1], number), depth
+                if hits is not None:
+                    numbers = numbers.repeat(1, h, w)
+                    numbers.view(-1)[hits.ray] += actor.member[hits.part]
+                    far = depth * hits.depth.reshape(here.shape)
+                boxes.write(masks, box, here, numbers)
+                boxes.write(depths, box, here, far)
             if isinstance(actor, Body):
                 colour, opacity = exposure.soften(colour, opacity)
-            blurred = [float(sigma.max()) > 0.4, float(way.abs().max()) > 1.2]
-            if any(blurred):
+            if sigma.any() or way.any():
                 painted = torch.cat([colour * opacity, opacity], dim=1)
-                painted = exposure.blur(painted, sigma) if blurred[0] else painted
-                painted = exposure.smear(painted, way) if blurred[1] else painted
+                painted = exposure.blur(painted, sigma) if sigma.any() else painted
+                painted = exposure.smear(painted, way) if way.any() else painted
                 opacity = painted[:, 3:]
                 colour = painted[:, :3] / opacity.clamp(min=1e-4)
             dark = exposure.shade(opacity) * lens.shadow if lens.shadow and a else None
-            for t, (i, j) in enumerate(zip(top.tolist(), left.tolist())):
+            for t, (within, own) in enumerate(boxes.windows(box, (H, W))):
                 if dark is not None:
-                    self._darken(canvas[t], dark[t], i, j)
-                within = (slice(i, min(i + h, H)), slice(j, min(j + w, W)))
-                p, q = within[0].stop - i, within[1].stop - j
-                canvas[t][:, *within].lerp_(colour[t, :, :p, :q], opacity[t, :, :p, :q])
-                if not a:
-                    depths[t] = depth
-                if not a or not truth:
-                    continue
-                on = hard[t, :p, :q]
-                masks[t][within] = torch.where(on, number + member[t, :p, :q], masks[t][within])
-                depths[t][within] = torch.where(on, depth * far[t, :p, :q], depths[t][within])
+                    exposure.darken(canvas[t], dark[t], int(top[t]), int(left[t]), lens.fall)
+                canvas[t][:, *within].lerp_(colour[t][:, *own], opacity[t][:, *own])
             number += members * (a > 0)
         return Frames(lens.expose(canvas, self.times), masks, depths)
 
-    def _paint(self, a: int, box: "Box", x: Float[Tensor, "T P"], y: Float[Tensor, "T P"]) -> tuple[Tensor, ...]:
-        """Colours (T, 3, P) and opacity (T, 1, P) of an actor, where it is seen, which member, how far."""
+    def _paint(
+        self, a: int, box: Box, x: Float[Tensor, "T P"], y: Float[Tensor, "T P"]
+    ) -> tuple[Tensor, Tensor, Hits | None]:
+        """Colours (T, 3, P) and opacity (T, 1, P) of an actor; of a body, also what rays meet."""
         actor, planes, pose, scale = self.scene.actors[a], self.alone[a], self.poses[a], self.planes.scale()[:, a]
-        T, P = x.shape
+        u, v, slope = planes.from_frame(x[:, None], y[:, None], self.light if getattr(actor, "relief", 0) else None)
+        u, v = u[:, 0], v[:, 0]
         if pose is None:
-            u, v, slope = planes.from_frame(x[:, None], y[:, None], self.light if actor.relief else None)
-            u, v = u[:, 0], v[:, 0]
-            colour = actor.paint.sample(u, v, scale)
-            if actor.relief:
-                colour = colour * (1 + actor.relief * slope)
-            opacity = actor.opacity(u, v)[:, None]
-            return (
-                colour[:, :3],
-                opacity,
-                opacity[:, 0] > 0.5,
-                torch.zeros_like(x, dtype=torch.long),
-                torch.ones_like(x),
-            )
-        u, v, _ = planes.from_frame(x[:, None], y[:, None])
+            colour = actor.paint.sample(u, v, scale)[:, :3]
+            colour = colour * (1 + actor.relief * slope) if actor.relief else colour
+            return colour, actor.opacity(u, v)[:, None], None
         first = torch.stack([box.left, box.top], dim=-1)[:, None]
         limit = torch.tensor([box.w, box.h], device=x.device)
         low, high = ((v.long() - first).clamp(min=0).minimum(limit) for v in (box.low.floor(), box.high.ceil() + 1))
-        hits = pose.cast(actor, u[:, 0], v[:, 0], solids.grid_pairs(low, high, box.w))
-        colour = torch.zeros(3, T * P, device=x.device)
+        hits = pose.cast(actor, u, v, solids.grid_pairs(low, high, box.w))
+        colour = torch.zeros(3, x.numel(), device=x.device)
         colour[:, hits.ray] = solids.paint(actor, pose, hits, scale, self.light)
-        member = torch.zeros(T * P, dtype=torch.long, device=x.device)
-        member[hits.ray] = actor.member[hits.part]
-        colour, hard = rearrange(colour, "c (T P) -> T c P", T=T), hits.covered()
-        return colour, hard[:, None].to(x.dtype), hard, member.reshape(T, P), hits.depth
+        return rearrange(colour, "c (T P) -> T c P", T=len(x)), hits.covered()[:, None].to(x.dtype), hits
 
-    def _box(self, a: int, spread: int) -> "Box | None":
+    def _box(self, a: int, spread: int) -> Box | None:
         """Where in the frame all that is seen of an actor is; None if it is outside at all times."""
-        H, W = self.scene.size_hw
-        T, actor = len(self.times), self.scene.actors[a]
+        actor, size_hw = self.scene.actors[a], self.scene.size_hw
         if isinstance(actor, Sheet) and actor.outline is None:
-            zero = torch.zeros(T, dtype=torch.long, device=self.times.device)
-            return Box(zero, zero, H, W, zero, zero)
-        lows, highs = (actor if isinstance(actor, Sheet) else self.poses[a]).boxes(self.alone[a])
-        limit = torch.tensor([W, H], device=lows.device)
-        lows, highs = lows.maximum(-limit), highs.minimum(2 * limit)
-        low = (lows.amin(1) - spread).clamp(min=0).minimum(limit)
-        high = (highs.amax(1) + spread + 1).clamp(min=0).minimum(limit)
-        there = (high > low).all(-1)
-        if not there.any():
-            return None
-        # In steps of 4, those of the maps of shadows, which thus do not depend on what else is asked.
-        low = (low / 4).floor() * 4
-        w, h = (((high - low) * there[:, None]).amax(0) / 4).ceil().int().mul(4).tolist()
-        left, top = low.long().unbind(-1)
-        return Box(top, left, h, w, lows, highs)
-
-    def _darken(self, canvas: Float[Tensor, "3 H W"], dark: Float[Tensor, "1 h w"], top: int, left: int) -> None:
-        """Lets a shadow fall on what is drawn already."""
-        H, W = canvas.shape[1:]
-        h, w = dark.shape[1:]
-        dx, dy = (round(v) for v in self.scene.lens.fall)
-        i0, j0 = max(top + dy, 0), max(left + dx, 0)
-        i1, j1 = min(top + dy + h, H), min(left + dx + w, W)
-        if i1 > i0 and j1 > j0:
-            part = dark[:, i0 - top - dy : i1 - top - dy, j0 - left - dx : j1 - left - dx]
-            canvas[:, i0:i1, j0:j1] *= 1 - part
+            return boxes.whole(size_hw, self.times)
+        return boxes.around(*(self.poses[a] or actor).boxes(self.alone[a]), spread, size_hw)

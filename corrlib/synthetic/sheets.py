@@ -47,8 +47,7 @@ class Paint:
             values = values[..., ::2] + values[..., 1::2]
             values = (values[..., ::2, :] + values[..., 1::2, :]) / 4
         half = self.picture.shape[-1] / 2
-        xy = torch.stack([u, v], dim=-1) / 2**k + (half / 2**k - 0.5)
-        return coords.read(values, xy, padding="reflection")
+        return coords.read(values, *((w + half) / 2**k - 0.5 for w in (u, v)), padding="reflection")
 
 
 def level(zoom: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
@@ -71,20 +70,28 @@ class Sheet:
         if self.outline is None:
             return torch.ones_like(u)
         step = (len(self.outline) - 1) / (2 * self.reach)
-        xy = torch.stack([u, v], dim=-1)[None] * step + (len(self.outline) - 1) / 2
-        edge = coords.read(self.outline[None, None], xy)[0, 0].to(u.dtype)
+        x, y = (w[None] * step + (len(self.outline) - 1) / 2 for w in (u, v))
+        edge = coords.read(self.outline[None, None], x, y)[0, 0].to(u.dtype)
         opacity = (0.5 + edge / self.softness).clamp(0, 1)
         if len(self.paint.picture) == 4:
             opacity = opacity * self.paint.sample(u, v, torch.ones(len(u)))[:, 3]
         return opacity
 
+    @functools.cached_property
+    def bounds(self) -> tuple[Float[Tensor, "4"], Float[Tensor, "4"]]:
+        """x and y of the corners of a rectangle of the plane that holds all of it, its soft edge included."""
+        step = 2 * self.reach / (len(self.outline) - 1)
+        inside = (self.outline > -self.softness / 2).nonzero()
+        (y0, x0), (y1, x1) = (v * step - self.reach for v in (inside.amin(0) - 1, inside.amax(0) + 1))
+        return torch.stack([x0, x1, x0, x1]), torch.stack([y0, y0, y1, y1])
+
     def boxes(self, planes: Planes) -> tuple[Float[Tensor, "T 1 2"], Float[Tensor, "T 1 2"]]:
         """The corners of a box of the frame that holds all of it, on the first of the planes."""
-        angle = torch.arange(12, device=planes.forward.device) * (2 * torch.pi / 12)
-        widest = self.reach * 1.036 + planes.bending()  # a 12-gon around the circle
-        x, y = (widest * f(angle).expand(len(planes.forward), 12) for f in (torch.cos, torch.sin))
-        hull = planes.hull(x, y)[:, None]
-        return hull.amin(2), hull.amax(2)
+        x, y = self.bounds
+        bent, T = planes.bending(), len(planes.forward)
+        x, y = x + bent * x.new_tensor([-1, 1, -1, 1]), y + bent * y.new_tensor([-1, -1, 1, 1])
+        hull = planes.hull(x.expand(T, 4), y.expand(T, 4))
+        return hull.amin(1, keepdim=True), hull.amax(1, keepdim=True)
 
 
 @functools.cache

@@ -79,23 +79,23 @@ def train_step(encoder: nn.Module, batch: Batch, config: TrainConfig, weights: L
     B, T = batch.video.shape[:2]
     with torch.autocast(batch.video.device.type, torch.bfloat16, enabled=config.bfloat16):
         features = encoder(rearrange(batch.video, "B T c H W -> (B T) c H W"))
-    coarse, fine = (rearrange(f.float(), "(B T) C h w -> B T C h w", B=B) for f in features)
+    coarse, fine = (rearrange(f.float(), "(B T) C h w -> T B C h w", B=B).unbind() for f in features)
     coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
     fine_cells = coords.to_cells(batch.tracks, encoder.fine_lattice)
-    every_cell = rearrange(coords.grid(tuple(coarse.shape[-2:]), coarse.device), "h w c -> (h w) c")
+    every_cell = rearrange(coords.grid(tuple(coarse[0].shape[-2:]), coarse[0].device), "h w c -> (h w) c")
     pairs = list(itertools.permutations(range(T), 2))
     totals = {"coarse": 0.0, "fine": 0.0}
     for i, j in pairs:
         seen = batch.visible[:, i] & batch.visible[:, j]
-        query = matching.features_at(coarse[:, i], coarse_cells[:, i])
-        logits = matching.correlate(query, coarse[:, j]).flatten(2) / config.temperature
+        query = matching.features_at(coarse[i], coarse_cells[:, i])
+        logits = matching.correlate(query, coarse[j]).flatten(2) / config.temperature
         label, valid = labels.soft_label(coarse_cells[:, j], every_cell.expand(*logits.shape, 2), config.label)
         totals["coarse"] += soft_label_cross_entropy(logits, label, valid & seen) / len(pairs)
 
-        query = matching.features_at(fine[:, i], fine_cells[:, i])
+        query = matching.features_at(fine[i], fine_cells[:, i])
         # The window lies where a coarse search might put it: near the target, not on it.
         centre = fine_cells[:, j] + (config.radius - 1.5) * (2 * torch.rand_like(fine_cells[:, j]) - 1)
-        logits, cells = matching.window_correlation(query, fine[:, j], centre, config.radius)
+        logits, cells = matching.window_correlation(query, fine[j], centre, config.radius)
         label, valid = labels.soft_label(fine_cells[:, j], cells, config.label)
         valid = valid & seen & ~(torch.isneginf(logits) & (label > 0)).any(dim=-1)
         totals["fine"] += soft_label_cross_entropy(logits / config.temperature, label, valid) / len(pairs)

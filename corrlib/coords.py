@@ -11,6 +11,7 @@ The rules, for the whole library:
 6. A window of radius r lists its offsets row by row, dy slowest, from -r to r, in cells.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ PIXELS = Lattice(1, 0.0)
 
 def lattice_size(size_hw: tuple[int, int], lattice: Lattice) -> tuple[int, int]:
     """Number of cell rows and columns whose centres lie on the pixels of a frame."""
-    return tuple(int((n - 1 - lattice.offset) // lattice.stride) + 1 for n in size_hw)
+    return tuple((n - 1 - math.ceil(lattice.offset)) // lattice.stride + 1 for n in size_hw)
 
 
 def to_cells(xy: Float[Tensor, "*shape 2"], lattice: Lattice) -> Float[Tensor, "*shape 2"]:
@@ -130,13 +131,14 @@ def relattice(
         size_hw: size of the frame in pixels; the output has `lattice_size(size_hw, target)` cells.
     """
     ratio, rest = divmod(source.stride, target.stride)
-    if rest == 0 and source.offset == target.offset and 1 not in values.shape[-2:]:
+    H, W = lattice_size(size_hw, target)
+    if rest == 0 and source.offset == target.offset:
         # Cells of the target lie at whole fractions of those of the source: ten times faster than single samples.
-        H, W = lattice_size(size_hw, target)
-        h, w = ((n - 1) * ratio + 1 for n in values.shape[-2:])
-        fine = F.interpolate(values, size=(h, w), mode="bilinear", align_corners=True)[..., :H, :W]
-        return F.pad(fine, (0, max(0, W - w), 0, max(0, H - h)), mode="replicate") if w < W or h < H else fine
-    where = to_cells(to_pixels(grid(lattice_size(size_hw, target), values.device), target), source)
+        # One more row and column, the edge repeated, reaches beyond the last cell of the target.
+        wider = F.pad(values, (0, 1, 0, 1), mode="replicate")
+        h, w = (n * ratio + 1 for n in values.shape[-2:])
+        return F.interpolate(wider, size=(h, w), mode="bilinear", align_corners=True)[..., :H, :W]
+    where = to_cells(to_pixels(grid((H, W), values.device), target), source)
     return sample(values, where.expand(values.shape[0], *where.shape))[0]
 
 

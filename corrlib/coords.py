@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 
@@ -86,6 +86,20 @@ def inside(xy: Float[Tensor, "*shape 2"], size_hw: tuple[int, int]) -> Bool[Tens
     H, W = size_hw
     x, y = xy.unbind(-1)
     return (x >= -0.5) & (x < W - 0.5) & (y >= -0.5) & (y < H - 0.5)
+
+
+def box_mask(size_hw: tuple[int, int], x0: float, y0: float, x1: float, y1: float) -> Int[Tensor, "H W"]:
+    """1 at the pixels of a frame whose centres are in a box, given by two of its corners, and 0 elsewhere.
+
+    Raises:
+        ValueError: less than 3 pixels of a side of it are inside the frame.
+    """
+    pixels, low, high = grid(size_hw), [min(x0, x1), min(y0, y1)], [max(x0, x1), max(y0, y1)]
+    within = ((pixels >= torch.tensor(low)) & (pixels <= torch.tensor(high))).all(dim=-1)
+    rows, columns = int(within.any(dim=1).sum()), int(within.any(dim=0).sum())
+    if min(rows, columns) < 3:
+        raise ValueError(f"box: should have at least 3 x 3 pixels inside the frame, got {columns} x {rows}.")
+    return within.long()
 
 
 def sample(
@@ -162,6 +176,13 @@ def resize_maps(maps: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]) ->
     if tuple(maps.shape[-2:]) == tuple(new_size_hw):
         return maps
     return F.interpolate(maps, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_masks(masks: Integer[Tensor, "N H W"], new_size_hw: tuple[int, int]) -> Integer[Tensor, "N H2 W2"]:
+    """Masks over a frame at another resolution, each pixel with the number of the one it lies in (rule 4)."""
+    same = tuple(masks.shape[-2:]) == tuple(new_size_hw)
+    # As floats: integers are not offered by torch, and numbers of objects are exact.
+    return masks if same else F.interpolate(masks[None].float(), tuple(new_size_hw), mode="nearest-exact")[0].long()
 
 
 def resize_frames(frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]) -> Float[Tensor, "N C H2 W2"]:

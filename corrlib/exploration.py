@@ -18,7 +18,6 @@ from .samples import PointTracks
 
 OVERLAYS = ("nothing", "correlation", "probability")
 COLOURS = {"correlation": "viridis", "probability": "magma"}
-LEAST = 3  # pixels, of a side of a box
 
 
 @dataclass(frozen=True)
@@ -136,14 +135,7 @@ class Exploration:
         Raises:
             ValueError: less than 3 pixels of a side of it are inside the frame.
         """
-        pixels, low, high = coords.grid(self.size_hw), [min(x0, x1), min(y0, y1)], [max(x0, x1), max(y0, y1)]
-        inside = ((pixels >= torch.tensor(low)) & (pixels <= torch.tensor(high))).all(dim=-1)
-        rows, columns = int(inside.any(dim=1).sum()), int(inside.any(dim=0).sum())
-        if min(rows, columns) < LEAST:
-            raise ValueError(
-                f"box: should have at least {LEAST} x {LEAST} pixels inside the frame, got {columns} x {rows}."
-            )
-        return inside.long()
+        return coords.box_mask(self.size_hw, x0, y0, x1, y1)
 
     def read_mask(self, path: str | Path) -> Int[Tensor, "H W"]:
         """A mask of this video from an image file, as `datasets.files.read_first_mask`."""
@@ -176,8 +168,7 @@ class Exploration:
             values = coords.relattice(values, search.lattice, coords.PIXELS, self.methods[name].work_hw)
             shown = overlays.draw_map(shown, coords.resize_maps(values, size_hw)[0, 0], COLOURS[overlay])
         if name in self.masks:
-            soft = coords.resize_maps(self.masks[name][t, None, None].float(), size_hw)
-            shown = overlays.draw_masks(shown, soft[0, 0].round().long())
+            shown = overlays.draw_masks(shown, coords.resize_masks(self.masks[name][t, None], size_hw)[0])
         found = self.tracks(name)
         tracks = coords.resize_points(found.tracks, self.size_hw, size_hw)
         shown = visualize.draw_points(shown, tracks, found.visible, t)

@@ -27,6 +27,7 @@ BESIDE = {
     "comparison": ({"report"}, 6),
     "runs": ({"progress", "environment"}, 6),
     "environment": (set(), 5),
+    "pages": (set(), 6),
     "_torchvision": (set(), 4),
 }
 DOORS = {"__init__", "__main__", "video_commands"}  # the package's own face imports what it likes

@@ -156,9 +156,13 @@ def site(folder: str, executed: tuple[str, ...]) -> None:
     """
     try:
         results = runs.find_root() / "results"
-        newest = {path.name.partition(".")[0]: path for path in sorted(results.glob("*.ipynb"), key=os.path.getmtime)
-                  if not path.stem.endswith(".failed")}  # fmt: skip
-        found = [Path(name) for name in executed] or [newest[name] for name in sorted(newest)]
+        newest = {
+            path.name.partition(".")[0]: path
+            for path in sorted(results.glob("*.ipynb"), key=os.path.getmtime)
+            if not path.stem.endswith(".failed")
+        }
+        course = sorted(newest, key=lambda name: name.replace("_", "~"))  # 01a before 01_, as one reads them
+        found = [Path(name) for name in executed] or [newest[name] for name in course]
         click.echo(pages.write_site(folder, found))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None

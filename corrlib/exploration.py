@@ -11,7 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from . import coords, frames, matching, overlays, visualize
+from . import closeups, coords, frames, matching, overlays, visualize
+from .closeups import Closeup
 from .datasets import files
 from .replay import FlowReplay, Progress, Replay
 from .samples import PointTracks
@@ -121,6 +122,19 @@ class Exploration:
         x, y = peaks.long().unbind(-1)
         return Search(correlation, probability, lattice, at, correlation[y, x])
 
+    def closeup(self, name: str, number: int, t: int) -> Closeup | None:
+        """The fine window around a point's place in frame t; None without features, and outside the frame.
+
+        Raises:
+            ValueError: there is no such frame or point.
+        """
+        self._check(number)
+        self._check_frame(t)
+        method = self.methods[name]
+        if not isinstance(method, Replay):
+            return None
+        return closeups.look(method, self.queries[number], t, self.answers[name][number].tracks[t, 0])
+
     def carry(self, t: int, mask: Tensor, progress: Progress | None = None) -> None:
         """Carries a mask of frame t to all frames, by each method.
 
@@ -215,6 +229,23 @@ class Exploration:
             axes[0].set_ylabel(name)
             self._show_search(axes[1], name, t, chosen)
             _show_confidence(axes[3], found, chosen, t)
+        return fig
+
+    def closeup_figure(self, t: int, chosen: int) -> Figure:
+        """The fine windows of a point in frame t, as a static figure: a row for each method that has features.
+
+        The frame, the soft label of the place found, and the network's own distribution.
+
+        Raises:
+            ValueError: there is no such frame or point, or it is nowhere inside the frame.
+        """
+        found = {name: self.closeup(name, chosen, t) for name in self.methods}
+        found = {name: closeup for name, closeup in found.items() if closeup}
+        if not found:
+            raise ValueError(f"closeup_figure: point {chosen + 1} should be inside frame {t}, got it outside.")
+        fig = Figure(figsize=(11, 3.1 * len(found)), layout="constrained")
+        for axes, (name, closeup) in zip(fig.subplots(len(found), 3, squeeze=False), found.items()):
+            closeups.show(list(axes), closeup, name)
         return fig
 
     def _show_search(self, ax, name: str, t: int, chosen: int) -> None:

@@ -15,7 +15,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1, h2 { font-weight: 500; line-height: 1.2; } a { color: #0072b2; } figure { margin: 1.5rem 0; }
-img, video { max-width: 100%; max-height: 80vh; display: block; } figcaption, small { color: #555; }
+img, video { max-width: 100%; max-height: 80vh; display: block; } figure video { width: 100%; }
+figcaption, small { color: #555; }
 ol { padding: 0; list-style: none; } li { display: flex; gap: 1.5rem; align-items: center; margin: 1.5rem 0; }
 li a.picture { flex: 0 0 18rem; } li img { max-height: 11rem; margin: auto; }
 """
@@ -82,7 +83,8 @@ def write_site(folder: str | os.PathLike, notebooks: list[Path]) -> Path:
         title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
         body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
         body = re.sub(r"<script.*?</script>", "", body, flags=re.DOTALL)  # would load formulas and diagrams from afar
-        back = '<p style="margin: 1rem 4rem"><a href="index.html">all notebooks</a></p>'
+        style = "margin: 1rem 5rem; font: 14px system-ui, sans-serif"
+        back = f'<p style="{style}"><a href="index.html">all notebooks</a></p>'
         body = re.sub(r"(<body[^>]*>)", rf"\1{back}", body, count=1)
         name = f"{path.stem}.html"
         _replace(folder / name, body)

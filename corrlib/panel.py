@@ -19,10 +19,11 @@ import traitlets
 from einops import rearrange
 from torch import Tensor
 
-from . import frames
+from . import closeups, frames
 from .exploration import OVERLAYS, Exploration
 from .replay import Replay
 
+CLOSEUP_LINES = 112
 LINES = 432  # of the pictures shown, which are widened by the browser
 NEAR = 0.02  # of the frame's height: a click so near to a point chooses it
 
@@ -48,6 +49,9 @@ class Explorer:
         self.exploration, self.chosen = exploration, -1
         size_hw, last = list(exploration.size_hw), len(exploration.video) - 1
         self.canvases = {name: Canvas(size_hw=size_hw) for name in exploration.methods}
+        hidden = {"display": "none", "align_items": "center", "margin": "6px 0 0 0"}
+        self.closeups = {name: ipywidgets.HBox([ipywidgets.Image(), ipywidgets.HTML()], layout=hidden)
+                         for name in exploration.methods}  # fmt: skip
         self.time = ipywidgets.IntSlider(description="frame", max=last, layout={"flex": "1 1 auto"})
         play = ipywidgets.Play(max=last, interval=max(40, round(1000 / fps)), show_repeat=False)
         self.tool = ipywidgets.ToggleButtons(options=["point", "box"], style={"button_width": "60px"})
@@ -71,7 +75,8 @@ class Explorer:
 
         pictures = [
             ipywidgets.VBox(
-                [ipywidgets.Label(name), canvas], layout={"flex": "1 1 0", "min_width": "0", "margin": "0 8px 0 0"}
+                [ipywidgets.Label(name), canvas, self.closeups[name]],
+                layout={"flex": "1 1 0", "min_width": "0", "margin": "0 8px 0 0"},
             )
             for name, canvas in self.canvases.items()
         ]
@@ -130,9 +135,18 @@ class Explorer:
         """Draws the frame of the slider into each canvas."""
         for name, canvas in self.canvases.items():
             frame = self.exploration.picture(name, self.time.value, self.chosen, self.overlay.value, LINES)
-            bgr = np.ascontiguousarray(rearrange(frame.flip(0), "C H W -> H W C").numpy())
-            canvas.picture = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            canvas.picture = _encoded(frame, ".jpg")
             canvas.label = f"{name}, frame {self.time.value}, {len(self.exploration.queries)} points"
+            closeup = self.exploration.closeup(name, self.chosen, self.time.value) if self.chosen >= 0 else None
+            self.closeups[name].layout.display = "flex" if closeup else "none"
+            if closeup:
+                image, words = self.closeups[name].children
+                image.value = _encoded(closeups.draw(closeup, CLOSEUP_LINES), ".png")
+                words.value = (
+                    f'<div style="line-height: 1.4; margin-left: 8px">{len(closeup.patch[0])} pixels around the place: '
+                    "the frame, the soft label of the place, the network's own answer. "
+                    f"Its entropy is {closeup.entropy:.2f} nat, its mean {closeup.off:.2f} px off.</div>"
+                )
 
     def say(self, *lines: str, wrong: bool = False) -> None:
         """Puts lines of text under the picture."""
@@ -184,3 +198,9 @@ class Explorer:
         """Carries the mask of the file named."""
         path, self.mask_file.value = self.mask_file.value.strip(), ""
         self._carry(self.exploration.read_mask(path))
+
+
+def _encoded(picture: Tensor, suffix: str) -> bytes:
+    """A (3, H, W) picture as the bytes of a file."""
+    bgr = np.ascontiguousarray(rearrange(picture.flip(0), "C H W -> H W C").numpy())
+    return cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix == ".jpg" else [])[1].tobytes()

@@ -157,9 +157,12 @@ def relattice(
 
 
 def reduced_size(size_hw: tuple[int, int], lines: int) -> tuple[int, int]:
-    """The size of a frame of more than so many lines reduced to them, in proportion; 0 lines leaves all as they are."""
-    rows = min(lines or size_hw[0], size_hw[0])
-    return rows, max(1, round(size_hw[1] * rows / size_hw[0]))
+    """The size of a frame whose shorter side has more than so many pixels, reduced to them in proportion.
+
+    So a portrait is not seen with fewer pixels than the same landscape. 0 lines leaves all as they are.
+    """
+    share = min(1.0, lines / min(size_hw)) if lines else 1.0
+    return tuple(max(1, round(n * share)) for n in size_hw)
 
 
 def resize_points(

@@ -220,7 +220,8 @@ class Exploration:
         self._check_frame(t)
         H, W = self.size_hw
         rows = len(self.methods)
-        fig = Figure(figsize=(15, rows * (3.4 * H / W + 0.6)), layout="constrained")
+        tall = min(3.4 * H / W, 4.2)
+        fig = Figure(figsize=(min(15, 3 * (tall * W / H + 1) + 4), rows * (tall + 0.6)), layout="constrained")
         for axes, name in zip(fig.subplots(rows, 4, squeeze=False), self.methods):
             found, asked = self.tracks(name), int(self.queries[chosen, 0])
             for ax, when, what in ((axes[0], asked, "asked"), (axes[2], t, "answered")):

@@ -141,7 +141,7 @@ def write_overlay(
         answer: of `track_points`.
         masks: of `propagate_masks`.
         fps: frames a second.
-        lines: taller frames are reduced to so many lines, which writes large videos faster; 0 never.
+        lines: frames whose shorter side has more pixels are reduced to so many there, which is faster; 0 never.
         progress: called after each frame with the number done and the number there are (0: unknown).
 
     Raises:

@@ -24,6 +24,7 @@ from .exploration import OVERLAYS, Exploration
 from .replay import Replay
 
 CLOSEUP_LINES = 112
+TALLEST = 640  # pixels of the screen that a picture may be high
 LINES = 432  # of the pictures shown, which are widened by the browser
 NEAR = 0.02  # of the frame's height: a click so near to a point chooses it
 
@@ -49,9 +50,11 @@ class Explorer:
         self.exploration, self.chosen = exploration, -1
         size_hw, last = list(exploration.size_hw), len(exploration.video) - 1
         self.canvases = {name: Canvas(size_hw=size_hw) for name in exploration.methods}
-        hidden = {"display": "none", "align_items": "center", "margin": "6px 0 0 0"}
-        self.closeups = {name: ipywidgets.HBox([ipywidgets.Image(), ipywidgets.HTML()], layout=hidden)
-                         for name in exploration.methods}  # fmt: skip
+        hidden = {"display": "none", "align_items": "center", "margin": "6px 0 0 0", "flex_flow": "row wrap"}
+        self.closeups = {}
+        for name in exploration.methods:
+            parts = [ipywidgets.Image(), ipywidgets.HTML(layout={"flex": "1 1 180px"})]
+            self.closeups[name] = ipywidgets.HBox(parts, layout=hidden)
         self.time = ipywidgets.IntSlider(description="frame", max=last, layout={"flex": "1 1 auto"})
         play = ipywidgets.Play(max=last, interval=max(40, round(1000 / fps)), show_repeat=False)
         self.tool = ipywidgets.ToggleButtons(options=["point", "box"], style={"button_width": "60px"})
@@ -73,10 +76,11 @@ class Explorer:
         self.progress = ipywidgets.IntProgress(layout={"visibility": "hidden", "width": "120px"})
         self.line = ipywidgets.HTML()
 
+        widest = max(360, min(780, round(TALLEST * size_hw[1] / size_hw[0])))
         pictures = [
             ipywidgets.VBox(
                 [ipywidgets.Label(name), canvas, self.closeups[name]],
-                layout={"flex": "1 1 0", "min_width": "0", "margin": "0 8px 0 0"},
+                layout={"flex": "1 1 0", "min_width": "0", "max_width": f"{widest}px", "margin": "0 8px 0 0"},
             )
             for name, canvas in self.canvases.items()
         ]

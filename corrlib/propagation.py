@@ -30,7 +30,7 @@ SAME = 1e-3  # where all labels in sight differ by less, nobody need be asked
 class PropagationConfig:
     """How labels are carried."""
 
-    lines: int = 256  # taller frames are reduced to so many lines first; 0 never
+    lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
     stride: int = 4  # of the grid that holds labels, in pixels of the reduced frame
     coarse: float = 0.5  # share of the coarse features in the similarity
     recent: int = 7  # frames remembered beside the first one

@@ -8,7 +8,7 @@ import torch
 from . import checkpoints, coords, export, frames, pages, propagation, runs, tracking
 from .datasets import files
 
-SHOWN_LINES = 540  # of the overlay: that of a taller video is reduced to so many, which is much faster to write
+SHOWN_LINES = 480  # of overlays, the shorter side of the frame: what is larger takes long to write
 
 VIDEO_OPTIONS = [
     click.option("--out", default="", help="Folder for the files; without it results/COMMAND.NAME."),

@@ -74,6 +74,13 @@ def test_box_mask():
         coords.box_mask((37, 53), 1, 1, 2, 9)
 
 
+def test_reduced_size_is_that_of_the_shorter_side():
+    assert coords.reduced_size((1080, 1920), 256) == (256, 455) and coords.reduced_size((1920, 1080), 256) == (455, 256)
+    for kept in ((200, 900), (900, 200), (256, 256)):
+        assert coords.reduced_size(kept, 256) == kept
+    assert coords.reduced_size((1080, 1920), 0) == (1080, 1920) and coords.reduced_size((300, 3), 1) == (100, 1)
+
+
 def test_resize_masks_keeps_numbers_and_places():
     masks = torch.zeros(2, 4, 6, dtype=torch.int64)
     masks[0, 1, 2], masks[1] = 3, 200

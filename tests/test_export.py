@@ -98,7 +98,7 @@ def test_overlay_of_a_file_reduced(tmp_path, video, answer):
     told = []
     path = tmp_path / "overlay.webm"
     export.write_overlay(path, tmp_path / "clip.webm", answer, lines=20, progress=lambda *how_far: told.append(how_far))
-    assert frames.open_video(path).size_hw == (20, 28) and [done for done, _ in told] == [1, 2, 3]  # 53 * 20 / 38
+    assert frames.open_video(path).size_hw == (20, 28) and [done for done, _ in told] == [1, 2, 3]
     longer = samples.PointTracks(*(torch.cat([values, values]) for values in answer))
     for wrong, message in ((longer, "3 frames like the video, got 6"), (answer, "3 or more frames .* got 2")):
         short = samples.PointTracks(*(values[: 6 if wrong is longer else 2] for values in wrong))

@@ -155,14 +155,7 @@ def site(folder: str, executed: tuple[str, ...]) -> None:
     The pages need no network and no other file; open index.html.
     """
     try:
-        results = runs.find_root() / "results"
-        newest = {
-            path.name.partition(".")[0]: path
-            for path in sorted(results.glob("*.ipynb"), key=os.path.getmtime)
-            if not path.stem.endswith(".failed")
-        }
-        course = sorted(newest, key=lambda name: name.replace("_", "~"))  # 01a before 01_, as one reads them
-        found = [Path(name) for name in executed] or [newest[name] for name in course]
+        found = [Path(name) for name in executed] or pages.newest(runs.find_root() / "results")
         click.echo(pages.write_site(folder, found))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None

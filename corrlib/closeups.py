@@ -26,11 +26,16 @@ GAP = 6  # pixels between the panels of a picture
 class Closeup:
     """What is known of one point in the fine window around where it was found in one frame."""
 
-    patch: UInt8[Tensor, "3 P P"]  # of the frame as it was encoded; its cells are stride pixels wide
+    patch: UInt8[Tensor, "3 P P"]  # of the frame as it was encoded
     label: Float[Tensor, "K"]  # the bilinear soft label of the place found
     answer: Float[Tensor, "K"]  # the network's own distribution: correlations with the point asked, through a softmax
     radius: int  # of the window, in cells
-    stride: int  # pixels a cell, of the frame as it was encoded
+    cell_px: float  # width of a cell in pixels of the video
+
+    @property
+    def width_px(self) -> float:
+        """Of the window, in pixels of the video."""
+        return (2 * self.radius + 1) * self.cell_px
 
     @property
     def entropy(self) -> float:
@@ -39,9 +44,9 @@ class Closeup:
 
     @property
     def off(self) -> float:
-        """From the label's mean to the answer's, in pixels of the frame as it was encoded."""
+        """From the label's mean to the answer's, in pixels of the video."""
         offsets = coords.window_offsets(self.radius)
-        return float(((self.answer - self.label)[:, None] * offsets).sum(0).norm()) * self.stride
+        return float(((self.answer - self.label)[:, None] * offsets).sum(0).norm()) * self.cell_px
 
 
 def look(replay: Replay, query: Float[Tensor, "3"], t: int, xy: Float[Tensor, "2"]) -> Closeup | None:
@@ -60,7 +65,8 @@ def look(replay: Replay, query: Float[Tensor, "3"], t: int, xy: Float[Tensor, "2
         logits, cells = matching.window_correlation(vector, replay.features[t].fine, target[None, None], radius)
     label, _ = labels.soft_label(target, cells[0, 0])
     answer = (logits[0, 0] / replay.config.temperature).softmax(dim=-1)
-    return Closeup(_patch(replay, t, target.round(), radius), label.cpu(), answer.cpu(), radius, lattice.stride)
+    cell_px = lattice.stride * replay.size_hw[0] / replay.work_hw[0]
+    return Closeup(_patch(replay, t, target.round(), radius), label.cpu(), answer.cpu(), radius, cell_px)
 
 
 def _patch(replay: Replay, t: int, centre: Float[Tensor, "2"], radius: int) -> UInt8[Tensor, "3 P P"]:
@@ -111,7 +117,7 @@ def show(axes: list[Axes], closeup: Closeup, name: str = "") -> None:
     """
     edge = closeup.radius + 0.5
     axes[0].imshow(rearrange(closeup.patch.numpy(), "C H W -> H W C"), extent=(-edge, edge, edge, -edge))
-    axes[0].set_title(f"the frame, {len(closeup.patch[0])} px", fontsize=10)
+    axes[0].set_title(f"the frame, {closeup.width_px:.0f} px", fontsize=10)
     axes[0].tick_params(labelsize=8, length=2)
     axes[0].set_ylabel(name)
     visualize.show_soft_label(axes[1], closeup.label, closeup.radius, "label of the place found")

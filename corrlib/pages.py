@@ -51,8 +51,8 @@ def write_site(folder: str | os.PathLike, notebooks: list[Path]) -> Path:
 
     Args:
         folder: where to; pages of an earlier call are replaced.
-        notebooks: executed copies, `<name>.<run>.ipynb`, in the order of the first page; of several
-            of one name, the last counts for links.
+        notebooks: executed copies in the order of the first page; of several of one notebook, the last
+            counts for links.
 
     Returns:
         the first page, index.html.
@@ -67,10 +67,10 @@ def write_site(folder: str | os.PathLike, notebooks: list[Path]) -> Path:
 
     folder = Path(folder)
     exporter = HTMLExporter(exclude_anchor_links=True)
-    pages = {path.stem.partition(".")[0]: f"{path.stem}.html" for path in notebooks}
+    opened = {path: nbformat.read(path, 4) for path in notebooks}
+    pages = {_stage(path, notebook): f"{path.stem}.html" for path, notebook in opened.items()}
     entries = []
-    for path in notebooks:
-        notebook = nbformat.read(path, 4)
+    for path, notebook in opened.items():
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = _linked(cell.source, pages)
@@ -91,6 +91,24 @@ def write_site(folder: str | os.PathLike, notebooks: list[Path]) -> Path:
         entries.append(_entry(name, path.stem, title, notebook))
     content = f"<h1>The notebooks, executed</h1>\n<ol>{''.join(entries)}</ol>"
     return _write(folder / "index.html", "The notebooks, executed", content)
+
+
+def newest(folder: Path) -> list[Path]:
+    """The newest executed copy of each notebook in a folder, in the order in which they are read."""
+    import nbformat
+
+    found = {}
+    for path in sorted(folder.glob("*.ipynb"), key=os.path.getmtime):
+        if not path.stem.endswith(".failed"):
+            found[_stage(path, nbformat.read(path, 4))] = path
+    return [found[name] for name in sorted(found, key=lambda name: name.replace("_", "~"))]  # 01a before 01_
+
+
+def _stage(path: Path, notebook) -> str:
+    """The name of the notebook that a file is a copy of: what its run was started as, else the file's."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    named = re.search(r'start_run\("(\w+)"', code)
+    return named[1] if named else path.stem.partition(".")[0]
 
 
 def _linked(text: str, pages: dict[str, str]) -> str:

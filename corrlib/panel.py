@@ -24,7 +24,7 @@ from .exploration import OVERLAYS, Exploration
 from .replay import Replay
 
 CLOSEUP_LINES = 112
-TALLEST = 640  # pixels of the screen that a picture may be high
+TALLEST = 560  # pixels of the screen that a picture may be high
 LINES = 432  # of the pictures shown, which are widened by the browser
 NEAR = 0.02  # of the frame's height: a click so near to a point chooses it
 
@@ -147,7 +147,7 @@ class Explorer:
                 image, words = self.closeups[name].children
                 image.value = _encoded(closeups.draw(closeup, CLOSEUP_LINES), ".png")
                 words.value = (
-                    f'<div style="line-height: 1.4; margin-left: 8px">{len(closeup.patch[0])} pixels around the place: '
+                    f'<div style="line-height: 1.4; margin-left: 8px">{closeup.width_px:.0f} pixels around the place: '
                     "the frame, the soft label of the place, the network's own answer. "
                     f"Its entropy is {closeup.entropy:.2f} nat, its mean {closeup.off:.2f} px off.</div>"
                 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from corrlib import checkpoints, closeups, replay, synthetic, textures
+from corrlib import checkpoints, closeups, replay, synthetic, textures, tracking
 
 H, W, T = 61, 75, 4
 
@@ -23,11 +23,17 @@ def query():
 
 def test_at_home_label_and_answer_agree(kept, query):
     closeup = closeups.look(kept, query, 1, query[1:])
-    assert closeup.radius == kept.config.radius and closeup.stride == 2 and len(closeup.label) == 13**2
+    assert closeup.radius == kept.config.radius and closeup.width_px == 26 and len(closeup.label) == 13**2
     assert closeup.label.sum() == pytest.approx(1) and closeup.answer.sum() == pytest.approx(1, abs=1e-5)
     middle = 13 * 6 + 6  # the pixel 40.5 is the cell 20.25
     assert closeup.label[middle] == pytest.approx(0.75) and closeup.label[middle + 1] == pytest.approx(0.25)
     assert closeup.answer.argmax() == middle and closeup.off < 2 and 0 < closeup.entropy < 4
+
+
+def test_widths_are_in_pixels_of_the_video(kept, query):
+    large = replay.Replay(checkpoints.load_pretrained(), kept.video[:2], tracking.TrackerConfig(lines=20))
+    closeup = closeups.look(large, query, 1, query[1:])
+    assert closeup.width_px == pytest.approx(26 * 61 / 20) and closeup.patch.shape == (3, 26, 26)
 
 
 def test_the_label_follows_the_place_and_the_answer_the_pixels(kept, query):

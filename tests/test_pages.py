@@ -1,6 +1,7 @@
 """Pages hold all they show, and lead to one another."""
 
 import base64
+import os
 import re
 
 import nbformat
@@ -54,6 +55,18 @@ def test_a_site_is_whole_and_its_links_lead_somewhere(tmp_path, notebooks):
     assert links["01_b.full.html"] == ["index.html", "00_a.smoke.html"]
     assert "Which &lt;b&gt;?" in written["index.html"] and base64.b64encode(PIXEL).decode() in written["index.html"]
     assert "needs a running kernel" in written["00_a.smoke.html"] and "Canvas" not in written["00_a.smoke.html"]
+
+
+def test_the_newest_copy_of_each_notebook(tmp_path, notebooks):
+    started = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell('run = start_run("00_a", params)')])
+    nbformat.write(started, tmp_path / "mine.ipynb")  # as papermill was told to name it
+    nbformat.write(started, tmp_path / "00_a.1.failed.ipynb")
+    nbformat.write(started, tmp_path / "00b.ipynb")
+    started.cells[0].source = ""
+    nbformat.write(started, tmp_path / "00b.2.ipynb")
+    for age, name in enumerate(("00_a.1.failed", "00b.2", "mine", "00_a.smoke", "00b", "01_b.full")):
+        os.utime(tmp_path / f"{name}.ipynb", (1e9 - age, 1e9 - age))
+    assert [path.name for path in pages.newest(tmp_path)] == ["00b.2.ipynb", "mine.ipynb", "01_b.full.ipynb"]
 
 
 def test_refusals(tmp_path, notebooks):

@@ -7,7 +7,8 @@ is said in a line under the picture, and changes nothing. Needs the packages of 
 
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import anywidget
 import cv2
 import ipywidgets
 import numpy as np
+import torch
 import traitlets
 from einops import rearrange
 from torch import Tensor
@@ -106,7 +108,7 @@ class Explorer:
             getattr(self, name).observe(
                 lambda change, name=name: self._do(lambda: exploration.configure(**{name: change.new})), "value"
             )
-        self.mask_file.observe(lambda change: change.new and self._do(self._carry_file), "value")
+        self.mask_file.observe(lambda change: change.new and self._do(self._carry_file, long=True), "value")
         self.forget.on_click(lambda _: self._do(self._forget))
         self.no_masks.on_click(lambda _: self._do(exploration.masks.clear))
         self.show()
@@ -128,7 +130,7 @@ class Explorer:
         elif kind == "point":
             self._do(lambda: self._click(*message["xy"]))
         elif kind == "box":
-            self._do(lambda: self._carry(self.exploration.box(*message["xy"])))
+            self._do(lambda: self._carry(self.exploration.box(*message["xy"])), long=True)
 
     def choose(self, number: int) -> None:
         """Gives a point the cross-hair, the map and the line of text; -1 takes them away."""
@@ -157,13 +159,15 @@ class Explorer:
         text = "<br>".join(html.escape(line) for line in lines)
         self.line.value = f'<span style="line-height: 1.5">{"⚠ " if wrong else ""}{text}</span>'
 
-    def _do(self, act: Callable[[], object]) -> None:
+    def _do(self, act: Callable[[], object], long: bool = False) -> None:
         """Acts, shows, and tells; the one place where an error becomes a line of text."""
         start = time.perf_counter()
         try:
-            act()
-            self.show()
-            told = self.exploration.describe(self.time.value, self.chosen) if self.chosen >= 0 else [""]
+            with _threads(torch.get_num_threads() if long else 1):
+                act()
+            with _threads(1):
+                self.show()
+                told = self.exploration.describe(self.time.value, self.chosen) if self.chosen >= 0 else [""]
             self.say(*told, f"answered in {1000 * (time.perf_counter() - start):.0f} ms")
         except Exception as error:  # whatever it is: a traceback would end up in the log, where nobody looks
             expected = isinstance(error, ValueError | OSError)
@@ -202,6 +206,17 @@ class Explorer:
         """Carries the mask of the file named."""
         path, self.mask_file.value = self.mask_file.value.strip(), ""
         self._carry(self.exploration.read_mask(path))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many of torch's threads meanwhile: in the many small steps of an answer they only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _encoded(picture: Tensor, suffix: str) -> bytes:

@@ -221,6 +221,16 @@ def test_clicks_time_and_errors_by_the_widgets(panel, tmp_path):
     assert panel.chosen == -1 and "no point to forget" in panel.line.value
 
 
+def test_answers_take_one_thread_and_give_the_others_back(panel, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    panel.hear({"kind": "point", "xy": [40.0, 32.0]})
+    assert asked == [1, 3, 1, 3]
+    panel.hear({"kind": "box", "xy": [10.0, 10.0, 11.0, 11.0]})  # too small: refused before it is carried
+    assert asked[4:] == [3, 3] and "⚠ box" in panel.line.value
+
+
 def test_two_models(model, clip):
     panel = corrlib.explore(model, clip.video, baselines.RawPatchEncoder().eval(), max_frames=3)
     panel.hear({"kind": "point", "xy": [40.0, 32.0]})

@@ -127,10 +127,12 @@ def _linked(text: str, pages: dict[str, str]) -> str:
 
 def _entry(page: str, stem: str, title: str, notebook) -> str:
     """A line of the first page: the first picture of a notebook, its question, and its first paragraph."""
-    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+    first = notebook.cells[0]
+    shown = list(first.get("attachments", {}).values())
+    shown += [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
     found = [(kind, data[kind]) for data in shown for kind in ("image/png", "image/jpeg") if kind in data]
     picture = f'<img alt="" src="data:{found[0][0]};base64,{found[0][1]}">' if found else ""
-    lines = [line for line in notebook.cells[0].source.splitlines()[1:] if line.strip()]
+    lines = [line for line in first.source.splitlines()[1:] if re.match(r"\w", line)]  # neither picture nor caption
     said = re.sub(r"[*`]|\[([^\]]+)\]\([^)]+\)", r"\1", lines[0]) if lines else ""
     head, said, name = html.escape(title), html.escape(said), html.escape(stem)
     words = f'<h2><a href="{page}">{head}</a></h2><p>{said}</p><small>{name}</small>'

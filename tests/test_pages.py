@@ -27,8 +27,9 @@ def notebooks(tmp_path):
     words = "# Which <b>?\n\nOf **it** see `01_b`, [the next](01_b.ipynb), [a file](../data/README.md), [far](https://a.example)."
     found = {
         "00_a.smoke": [new.new_markdown_cell(words), code],
-        "01_b.full": [new.new_markdown_cell("# And?\n\n`00_a`")],
+        "01_b.full": [new.new_markdown_cell("# And?\n\n![](attachment:a.png)\n\n*Caption.*\n\nSee `00_a`.")],
     }
+    found["01_b.full"][0].attachments = {"a.png": {"image/png": base64.b64encode(b"attached").decode()}}
     for name, cells in found.items():
         nbformat.write(new.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
     return [tmp_path / f"{name}.ipynb" for name in found]
@@ -54,6 +55,9 @@ def test_a_site_is_whole_and_its_links_lead_somewhere(tmp_path, notebooks):
     assert links["00_a.smoke.html"] == ["index.html", "01_b.full.html", "01_b.full.html", "https://a.example"]
     assert links["01_b.full.html"] == ["index.html", "00_a.smoke.html"]
     assert "Which &lt;b&gt;?" in written["index.html"] and base64.b64encode(PIXEL).decode() in written["index.html"]
+    attached = f"data:image/png;base64,{base64.b64encode(b'attached').decode()}"
+    assert attached in written["01_b.full.html"] and attached in written["index.html"]
+    assert "<p>See 00_a.</p>" in written["index.html"]
     assert "needs a running kernel" in written["00_a.smoke.html"] and "Canvas" not in written["00_a.smoke.html"]
 
 

@@ -133,7 +133,7 @@ def _entry(page: str, stem: str, title: str, notebook) -> str:
     found = [(kind, data[kind]) for data in shown for kind in ("image/png", "image/jpeg") if kind in data]
     picture = f'<img alt="" src="data:{found[0][0]};base64,{found[0][1]}">' if found else ""
     lines = [line for line in first.source.splitlines()[1:] if re.match(r"\w", line)]  # neither picture nor caption
-    said = re.sub(r"[*`]|\[([^\]]+)\]\([^)]+\)", r"\1", lines[0]) if lines else ""
+    said = re.sub("[*`]", "", re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", lines[0])) if lines else ""
     head, said, name = html.escape(title), html.escape(said), html.escape(stem)
     words = f'<h2><a href="{page}">{head}</a></h2><p>{said}</p><small>{name}</small>'
     return f'<li><a class="picture" href="{page}">{picture}</a><div>{words}</div></li>'

@@ -14,7 +14,7 @@ URL_tapvid-davis := $(TAPVID)/tapvid_davis.zip
 URL_tapvid-rgb-stacking := $(TAPVID)/tapvid_rgb_stacking.zip
 URL_tapvid-kinetics := $(TAPVID)/tapvid_kinetics.zip
 
-.PHONY: run test test-browser
+.PHONY: run setup test test-browser
 .DELETE_ON_ERROR:
 
 run: $(STEPS:%=results/%.$(RUN).ipynb)
@@ -23,6 +23,8 @@ run: $(STEPS:%=results/%.$(RUN).ipynb)
 	@echo "Notebooks, executed:" && ls $^
 	@echo "Pictures and films:" && ls results/*.$(RUN)/figures/*.png results/*.$(RUN)/*.webm 2>/dev/null || true
 	@echo "Checkpoint:" && ls results/03_training.$(RUN)/*.safetensors
+
+setup: .venv/.ready
 
 test: .venv/.ready
 	OMP_NUM_THREADS=1 $(BIN) -m pytest

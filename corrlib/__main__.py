@@ -16,7 +16,9 @@ from . import (
     benchmarks,
     calibration,
     checkpoints,
+    export,
     frames,
+    pages,
     predictions,
     report,
     runs,
@@ -141,6 +143,32 @@ def run_notebook(name: str, files: tuple[str, ...], pairs: tuple[tuple[str, str]
     except PapermillExecutionError as error:
         raise click.ClickException(f"{name} stopped at {error.ename}: {error.evalue}") from None
     except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command(epilog="Example: python -m corrlib site results/site")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("executed", nargs=-1, type=click.Path())
+def site(folder: str, executed: tuple[str, ...]) -> None:
+    """Publish EXECUTED notebooks as web pages in FOLDER; without names, of each the newest in results/.
+
+    The pages need no network and no other file; open index.html.
+    """
+    try:
+        found = [Path(name) for name in executed] or pages.newest(runs.find_root() / "results")
+        click.echo(pages.write_site(folder, found))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command(epilog="Example: python -m corrlib onnx results/small.onnx")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--checkpoint", default="small", help="Weights: a .safetensors file, or those shipped.")
+def onnx(out: str, checkpoint: str) -> None:
+    """Write the encoder as ONNX, for frames of any size, to OUT. Needs the packages of the group `onnx`."""
+    try:
+        click.echo(export.write_onnx(out, checkpoints.load_pretrained(checkpoint)))
+    except (OSError, ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from None
 
 

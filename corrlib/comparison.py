@@ -173,9 +173,18 @@ def draw(ax: Axes, groups: dict[str, list[Recorded]], published: list[Published]
         known = {m: (mean, sd) for m, (mean, sd, _) in found.items() if not math.isnan(mean)}
         at = [rows.index(m) + 0.5 * (k + 0.5) / len(groups) - 0.25 for m in known]
         means, bars = ([scale * value for value in values] for values in zip(*known.values())) if known else ([], [])
-        ax.errorbar(means, at, xerr=bars, fmt="o", color=COLOURS[k % len(COLOURS)], capsize=2, label=label)
+        ax.errorbar(
+            means, at, xerr=bars, fmt="o", color=COLOURS[k % len(COLOURS)], capsize=2, label=label if known else None
+        )
     at = [rows.index(n.method) for n in of_others]
-    ax.plot([scale * n.value for n in of_others], at, "D", color="black", markerfacecolor="none", label="published")
+    ax.plot(
+        [scale * n.value for n in of_others],
+        at,
+        "D",
+        color="black",
+        markerfacecolor="none",
+        label="published" if at else None,
+    )
     ax.set_yticks(range(len(rows)), rows)
     ax.set(title=benchmark, xlabel=f"{metric}, {'px' if scale == 1 else '%'}")
 

@@ -11,11 +11,12 @@ The rules, for the whole library:
 6. A window of radius r lists its offsets row by row, dy slowest, from -r to r, in cells.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 
@@ -31,7 +32,7 @@ PIXELS = Lattice(1, 0.0)
 
 def lattice_size(size_hw: tuple[int, int], lattice: Lattice) -> tuple[int, int]:
     """Number of cell rows and columns whose centres lie on the pixels of a frame."""
-    return tuple(int((n - 1 - lattice.offset) // lattice.stride) + 1 for n in size_hw)
+    return tuple((n - 1 - math.ceil(lattice.offset)) // lattice.stride + 1 for n in size_hw)
 
 
 def to_cells(xy: Float[Tensor, "*shape 2"], lattice: Lattice) -> Float[Tensor, "*shape 2"]:
@@ -87,6 +88,20 @@ def inside(xy: Float[Tensor, "*shape 2"], size_hw: tuple[int, int]) -> Bool[Tens
     return (x >= -0.5) & (x < W - 0.5) & (y >= -0.5) & (y < H - 0.5)
 
 
+def box_mask(size_hw: tuple[int, int], x0: float, y0: float, x1: float, y1: float) -> Int[Tensor, "H W"]:
+    """1 at the pixels of a frame whose centres are in a box, given by two of its corners, and 0 elsewhere.
+
+    Raises:
+        ValueError: less than 3 pixels of a side of it are inside the frame.
+    """
+    pixels, low, high = grid(size_hw), [min(x0, x1), min(y0, y1)], [max(x0, x1), max(y0, y1)]
+    within = ((pixels >= torch.tensor(low)) & (pixels <= torch.tensor(high))).all(dim=-1)
+    rows, columns = int(within.any(dim=1).sum()), int(within.any(dim=0).sum())
+    if min(rows, columns) < 3:
+        raise ValueError(f"box: should have at least 3 x 3 pixels inside the frame, got {columns} x {rows}.")
+    return within.long()
+
+
 def sample(
     values: Float[Tensor, "B C H W"], xy: Float[Tensor, "B *shape 2"], padding: str = "border"
 ) -> tuple[Float[Tensor, "B C *shape"], Bool[Tensor, "B *shape"]]:
@@ -130,20 +145,24 @@ def relattice(
         size_hw: size of the frame in pixels; the output has `lattice_size(size_hw, target)` cells.
     """
     ratio, rest = divmod(source.stride, target.stride)
-    if rest == 0 and source.offset == target.offset and 1 not in values.shape[-2:]:
+    H, W = lattice_size(size_hw, target)
+    if rest == 0 and source.offset == target.offset:
         # Cells of the target lie at whole fractions of those of the source: ten times faster than single samples.
-        H, W = lattice_size(size_hw, target)
-        h, w = ((n - 1) * ratio + 1 for n in values.shape[-2:])
-        fine = F.interpolate(values, size=(h, w), mode="bilinear", align_corners=True)[..., :H, :W]
-        return F.pad(fine, (0, max(0, W - w), 0, max(0, H - h)), mode="replicate") if w < W or h < H else fine
-    where = to_cells(to_pixels(grid(lattice_size(size_hw, target), values.device), target), source)
+        # One more row and column, the edge repeated, reaches beyond the last cell of the target.
+        wider = F.pad(values, (0, 1, 0, 1), mode="replicate")
+        h, w = (n * ratio + 1 for n in values.shape[-2:])
+        return F.interpolate(wider, size=(h, w), mode="bilinear", align_corners=True)[..., :H, :W]
+    where = to_cells(to_pixels(grid((H, W), values.device), target), source)
     return sample(values, where.expand(values.shape[0], *where.shape))[0]
 
 
 def reduced_size(size_hw: tuple[int, int], lines: int) -> tuple[int, int]:
-    """The size of a frame of more than so many lines reduced to them, in proportion; 0 lines leaves all as they are."""
-    rows = min(lines or size_hw[0], size_hw[0])
-    return rows, max(1, round(size_hw[1] * rows / size_hw[0]))
+    """The size of a frame whose shorter side has more than so many pixels, reduced to them in proportion.
+
+    So a portrait is not seen with fewer pixels than the same landscape. 0 lines leaves all as they are.
+    """
+    share = min(1.0, lines / min(size_hw)) if lines else 1.0
+    return tuple(max(1, round(n * share)) for n in size_hw)
 
 
 def resize_points(
@@ -160,6 +179,13 @@ def resize_maps(maps: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]) ->
     if tuple(maps.shape[-2:]) == tuple(new_size_hw):
         return maps
     return F.interpolate(maps, size=tuple(new_size_hw), mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_masks(masks: Integer[Tensor, "N H W"], new_size_hw: tuple[int, int]) -> Integer[Tensor, "N H2 W2"]:
+    """Masks over a frame at another resolution, each pixel with the number of the one it lies in (rule 4)."""
+    same = tuple(masks.shape[-2:]) == tuple(new_size_hw)
+    # As floats: integers are not offered by torch, and numbers of objects are exact.
+    return masks if same else F.interpolate(masks[None].float(), tuple(new_size_hw), mode="nearest-exact")[0].long()
 
 
 def resize_frames(frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]) -> Float[Tensor, "N C H2 W2"]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from . import benchmarks, coords, metrics, predictions, tracking, visualize
 from .benchmarks import Task
@@ -261,6 +262,18 @@ def _over_clips(benchmark: str, metric: str, clips: list[dict[str, Any]]) -> tup
         return float(each.mean() if benchmark == "jhmdb" else hits.sum() / number.sum()), len(known)
     weights = [clip.get(WEIGHTS.get(benchmark, ""), 1) for clip in known]
     return float(np.average([clip[metric] for clip in known], weights=weights)), len(known)
+
+
+def confidences(tasks: list[Task], folder: str | Path, method: str) -> tuple[Float[Tensor, "P"], Bool[Tensor, "P"]]:
+    """How sure a method was of each point where the truth is known, and whether it is seen; not where it was asked."""
+    sure, seen = [], []
+    for task in tasks:
+        clip, _ = task.read()
+        asked = torch.arange(len(clip.valid))[:, None] == clip.query_points[:, 0]
+        counted = clip.valid & ~asked
+        sure.append(predictions.read_points(folder, task, method).confidence[counted])
+        seen.append(clip.visible[counted])
+    return torch.cat(sure), torch.cat(seen)
 
 
 def extremes(tasks: list[Task], scores: Scores, folder: str | Path, method: str) -> tuple[Figure, str]:

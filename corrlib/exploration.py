@@ -11,14 +11,14 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from . import coords, frames, matching, overlays, visualize
+from . import closeups, coords, frames, matching, overlays, visualize
+from .closeups import Closeup
 from .datasets import files
 from .replay import FlowReplay, Progress, Replay
 from .samples import PointTracks
 
 OVERLAYS = ("nothing", "correlation", "probability")
 COLOURS = {"correlation": "viridis", "probability": "magma"}
-LEAST = 3  # pixels, of a side of a box
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,19 @@ class Exploration:
         x, y = peaks.long().unbind(-1)
         return Search(correlation, probability, lattice, at, correlation[y, x])
 
+    def closeup(self, name: str, number: int, t: int) -> Closeup | None:
+        """The fine window around a point's place in frame t; None without features, and outside the frame.
+
+        Raises:
+            ValueError: there is no such frame or point.
+        """
+        self._check(number)
+        self._check_frame(t)
+        method = self.methods[name]
+        if not isinstance(method, Replay):
+            return None
+        return closeups.look(method, self.queries[number], t, self.answers[name][number].tracks[t, 0])
+
     def carry(self, t: int, mask: Tensor, progress: Progress | None = None) -> None:
         """Carries a mask of frame t to all frames, by each method.
 
@@ -136,14 +149,7 @@ class Exploration:
         Raises:
             ValueError: less than 3 pixels of a side of it are inside the frame.
         """
-        pixels, low, high = coords.grid(self.size_hw), [min(x0, x1), min(y0, y1)], [max(x0, x1), max(y0, y1)]
-        inside = ((pixels >= torch.tensor(low)) & (pixels <= torch.tensor(high))).all(dim=-1)
-        rows, columns = int(inside.any(dim=1).sum()), int(inside.any(dim=0).sum())
-        if min(rows, columns) < LEAST:
-            raise ValueError(
-                f"box: should have at least {LEAST} x {LEAST} pixels inside the frame, got {columns} x {rows}."
-            )
-        return inside.long()
+        return coords.box_mask(self.size_hw, x0, y0, x1, y1)
 
     def read_mask(self, path: str | Path) -> Int[Tensor, "H W"]:
         """A mask of this video from an image file, as `datasets.files.read_first_mask`."""
@@ -176,8 +182,7 @@ class Exploration:
             values = coords.relattice(values, search.lattice, coords.PIXELS, self.methods[name].work_hw)
             shown = overlays.draw_map(shown, coords.resize_maps(values, size_hw)[0, 0], COLOURS[overlay])
         if name in self.masks:
-            soft = coords.resize_maps(self.masks[name][t, None, None].float(), size_hw)
-            shown = overlays.draw_masks(shown, soft[0, 0].round().long())
+            shown = overlays.draw_masks(shown, coords.resize_masks(self.masks[name][t, None], size_hw)[0])
         found = self.tracks(name)
         tracks = coords.resize_points(found.tracks, self.size_hw, size_hw)
         shown = visualize.draw_points(shown, tracks, found.visible, t)
@@ -215,7 +220,8 @@ class Exploration:
         self._check_frame(t)
         H, W = self.size_hw
         rows = len(self.methods)
-        fig = Figure(figsize=(15, rows * (3.4 * H / W + 0.6)), layout="constrained")
+        tall = min(3.4 * H / W, 4.2)
+        fig = Figure(figsize=(min(15, 3 * (tall * W / H + 1) + 4), rows * (tall + 0.6)), layout="constrained")
         for axes, name in zip(fig.subplots(rows, 4, squeeze=False), self.methods):
             found, asked = self.tracks(name), int(self.queries[chosen, 0])
             for ax, when, what in ((axes[0], asked, "asked"), (axes[2], t, "answered")):
@@ -224,6 +230,23 @@ class Exploration:
             axes[0].set_ylabel(name)
             self._show_search(axes[1], name, t, chosen)
             _show_confidence(axes[3], found, chosen, t)
+        return fig
+
+    def closeup_figure(self, t: int, chosen: int) -> Figure:
+        """The fine windows of a point in frame t, as a static figure: a row for each method that has features.
+
+        The frame, the soft label of the place found, and the network's own distribution.
+
+        Raises:
+            ValueError: there is no such frame or point, or it is nowhere inside the frame.
+        """
+        found = {name: self.closeup(name, chosen, t) for name in self.methods}
+        found = {name: closeup for name, closeup in found.items() if closeup}
+        if not found:
+            raise ValueError(f"closeup_figure: point {chosen + 1} should be inside frame {t}, got it outside.")
+        fig = Figure(figsize=(11, 3.1 * len(found)), layout="constrained")
+        for axes, (name, closeup) in zip(fig.subplots(len(found), 3, squeeze=False), found.items()):
+            closeups.show(list(axes), closeup, name)
         return fig
 
     def _show_search(self, ax, name: str, t: int, chosen: int) -> None:

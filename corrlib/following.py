@@ -21,7 +21,7 @@ from .encoder import Features
 class TrackerConfig:
     """How the tracker searches."""
 
-    lines: int = 256  # taller frames are reduced to so many lines first; 0 never
+    lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
     temperature: float = 0.05
     recent: float = 1.0  # weight of the most recent template beside the query's own
     past: float = 1.0  # weight of the mean of those before it, the share of each halved in `half_life` frames

@@ -5,11 +5,12 @@ an image, a folder of images taken in the order of their names, or a (T, 3, H, W
 array. Longer videos are opened lazily (`open_video`) and held by nobody.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -58,13 +59,14 @@ class Video:
     num_frames: int
     fps: float
     source: "Path | list[Path] | Tensor"
+    max_frames: int = 0  # iterated, from the start; 0 for all
 
     def __iter__(self) -> Iterator[UInt8[Tensor, "3 H W"]]:
         if isinstance(self.source, Tensor):
-            return (_as_uint8(frame) for frame in self.source)
-        if isinstance(self.source, list):
-            return self._images()
-        return self._decode()
+            found = (_as_uint8(frame) for frame in self.source)
+        else:
+            found = self._images() if isinstance(self.source, list) else self._decode()
+        return itertools.islice(found, self.max_frames or None)
 
     def _images(self) -> Iterator[Tensor]:
         """Frames of a folder; the first of another size is named."""
@@ -122,17 +124,25 @@ def _check_range(name: str, frames: Tensor) -> None:
             raise ValueError(f"{name}: float frames should be in [0, 1], got [{low:.4g}, {high:.4g}].")
 
 
-def open_video(source: Source) -> Video:
+def open_video(source: Source, max_frames: int = 0) -> Video:
     """A video to iterate, from a file, a folder of images, a tensor or an array; a `Video` is passed on.
 
     Args:
         source: path of a file that OpenCV reads or of a folder of images (ordered by name),
             or frames (T, 3, H, W), uint8 or float in [0, 1].
+        max_frames: only so many from the start; 0 for all.
 
     Raises:
         FileNotFoundError: there is no such path, or the folder has no images.
-        ValueError: the file is no video, or the frames have another shape, type or range.
+        ValueError: the file is no video, the frames have another shape, type or range, or
+            `max_frames` is negative.
     """
+    if max_frames < 0:
+        raise ValueError(f"open_video: max_frames should be at least 0, got {max_frames}.")
+    if max_frames:
+        opened = open_video(source)
+        most = min(max_frames, opened.max_frames or max_frames)
+        return replace(opened, num_frames=min(opened.num_frames, most), max_frames=most)
     if isinstance(source, Video):
         return source
     if isinstance(source, np.ndarray):
@@ -176,18 +186,11 @@ def read_video(source: Source, max_frames: int = 0) -> UInt8[Tensor, "T 3 H W"]:
         max_frames: stop after so many; 0 reads all.
 
     Raises:
-        FileNotFoundError, ValueError: as in `open_video`; also frames of different sizes, a
+        FileNotFoundError, ValueError: as in `open_video`; also frames of different sizes, and a
             file that ends clearly before its announced length (unless `max_frames` is reached
-            before its end), and a negative `max_frames`.
+            before its end).
     """
-    if max_frames < 0:
-        raise ValueError(f"read_video: max_frames should be at least 0, got {max_frames}.")
-    frames = []
-    for frame in open_video(source):
-        frames.append(frame)
-        if len(frames) == max_frames:
-            break
-    return torch.stack(frames)
+    return torch.stack(list(open_video(source, max_frames)))
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = DEFAULT_FPS) -> Path:

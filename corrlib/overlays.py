@@ -51,7 +51,8 @@ def draw_marks(
     for number, (x, y) in enumerate(candidates.round().int().tolist(), start=1):
         for width, colour in ((4, dark), (2, white)):
             cv2.rectangle(image, (x - size, y - size), (x + size, y + size), colour, width, cv2.LINE_AA)
-            place = (x + size + 3, y + size)
+            left = x + 2 * size + 3 > image.shape[1]  # a number at the right border would not be seen
+            place = (x - size - 3 - round(1.3 * size * len(str(number))) if left else x + size + 3, y + size)
             cv2.putText(image, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, size / 16, colour, width, cv2.LINE_AA)
     if query is not None:
         x, y = query.clamp(-4000, 20000).round().int().tolist()

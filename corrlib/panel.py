@@ -7,7 +7,8 @@ is said in a line under the picture, and changes nothing. Needs the packages of 
 
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ import anywidget
 import cv2
 import ipywidgets
 import numpy as np
+import torch
 import traitlets
 from einops import rearrange
 from torch import Tensor
 
-from . import frames
+from . import closeups, frames
 from .exploration import OVERLAYS, Exploration
 from .replay import Replay
 
+CLOSEUP_LINES = 112
+TALLEST = 560  # pixels of the screen that a picture may be high
 LINES = 432  # of the pictures shown, which are widened by the browser
 NEAR = 0.02  # of the frame's height: a click so near to a point chooses it
 
@@ -48,6 +52,11 @@ class Explorer:
         self.exploration, self.chosen = exploration, -1
         size_hw, last = list(exploration.size_hw), len(exploration.video) - 1
         self.canvases = {name: Canvas(size_hw=size_hw) for name in exploration.methods}
+        hidden = {"display": "none", "align_items": "center", "margin": "6px 0 0 0", "flex_flow": "row wrap"}
+        self.closeups = {}
+        for name in exploration.methods:
+            parts = [ipywidgets.Image(), ipywidgets.HTML(layout={"flex": "1 1 180px"})]
+            self.closeups[name] = ipywidgets.HBox(parts, layout=hidden)
         self.time = ipywidgets.IntSlider(description="frame", max=last, layout={"flex": "1 1 auto"})
         play = ipywidgets.Play(max=last, interval=max(40, round(1000 / fps)), show_repeat=False)
         self.tool = ipywidgets.ToggleButtons(options=["point", "box"], style={"button_width": "60px"})
@@ -69,9 +78,11 @@ class Explorer:
         self.progress = ipywidgets.IntProgress(layout={"visibility": "hidden", "width": "120px"})
         self.line = ipywidgets.HTML()
 
+        widest = max(360, min(780, round(TALLEST * size_hw[1] / size_hw[0])))
         pictures = [
             ipywidgets.VBox(
-                [ipywidgets.Label(name), canvas], layout={"flex": "1 1 0", "min_width": "0", "margin": "0 8px 0 0"}
+                [ipywidgets.Label(name), canvas, self.closeups[name]],
+                layout={"flex": "1 1 0", "min_width": "0", "max_width": f"{widest}px", "margin": "0 8px 0 0"},
             )
             for name, canvas in self.canvases.items()
         ]
@@ -97,7 +108,7 @@ class Explorer:
             getattr(self, name).observe(
                 lambda change, name=name: self._do(lambda: exploration.configure(**{name: change.new})), "value"
             )
-        self.mask_file.observe(lambda change: change.new and self._do(self._carry_file), "value")
+        self.mask_file.observe(lambda change: change.new and self._do(self._carry_file, long=True), "value")
         self.forget.on_click(lambda _: self._do(self._forget))
         self.no_masks.on_click(lambda _: self._do(exploration.masks.clear))
         self.show()
@@ -119,7 +130,7 @@ class Explorer:
         elif kind == "point":
             self._do(lambda: self._click(*message["xy"]))
         elif kind == "box":
-            self._do(lambda: self._carry(self.exploration.box(*message["xy"])))
+            self._do(lambda: self._carry(self.exploration.box(*message["xy"])), long=True)
 
     def choose(self, number: int) -> None:
         """Gives a point the cross-hair, the map and the line of text; -1 takes them away."""
@@ -130,22 +141,33 @@ class Explorer:
         """Draws the frame of the slider into each canvas."""
         for name, canvas in self.canvases.items():
             frame = self.exploration.picture(name, self.time.value, self.chosen, self.overlay.value, LINES)
-            bgr = np.ascontiguousarray(rearrange(frame.flip(0), "C H W -> H W C").numpy())
-            canvas.picture = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            canvas.picture = _encoded(frame, ".jpg")
             canvas.label = f"{name}, frame {self.time.value}, {len(self.exploration.queries)} points"
+            closeup = self.exploration.closeup(name, self.chosen, self.time.value) if self.chosen >= 0 else None
+            self.closeups[name].layout.display = "flex" if closeup else "none"
+            if closeup:
+                image, words = self.closeups[name].children
+                image.value = _encoded(closeups.draw(closeup, CLOSEUP_LINES), ".png")
+                words.value = (
+                    f'<div style="line-height: 1.4; margin-left: 8px">{closeup.width_px:.0f} pixels around the place: '
+                    "the frame, the soft label of the place, the network's own answer. "
+                    f"Its entropy is {closeup.entropy:.2f} nat, its mean {closeup.off:.2f} px off.</div>"
+                )
 
     def say(self, *lines: str, wrong: bool = False) -> None:
         """Puts lines of text under the picture."""
         text = "<br>".join(html.escape(line) for line in lines)
         self.line.value = f'<span style="line-height: 1.5">{"⚠ " if wrong else ""}{text}</span>'
 
-    def _do(self, act: Callable[[], object]) -> None:
+    def _do(self, act: Callable[[], object], long: bool = False) -> None:
         """Acts, shows, and tells; the one place where an error becomes a line of text."""
         start = time.perf_counter()
         try:
-            act()
-            self.show()
-            told = self.exploration.describe(self.time.value, self.chosen) if self.chosen >= 0 else [""]
+            with _threads(torch.get_num_threads() if long else 1):
+                act()
+            with _threads(1):
+                self.show()
+                told = self.exploration.describe(self.time.value, self.chosen) if self.chosen >= 0 else [""]
             self.say(*told, f"answered in {1000 * (time.perf_counter() - start):.0f} ms")
         except Exception as error:  # whatever it is: a traceback would end up in the log, where nobody looks
             expected = isinstance(error, ValueError | OSError)
@@ -184,3 +206,20 @@ class Explorer:
         """Carries the mask of the file named."""
         path, self.mask_file.value = self.mask_file.value.strip(), ""
         self._carry(self.exploration.read_mask(path))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many of torch's threads meanwhile: in the many small steps of an answer they only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _encoded(picture: Tensor, suffix: str) -> bytes:
+    """A (3, H, W) picture as the bytes of a file."""
+    bgr = np.ascontiguousarray(rearrange(picture.flip(0), "C H W -> H W C").numpy())
+    return cv2.imencode(suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix == ".jpg" else [])[1].tobytes()

@@ -30,7 +30,7 @@ SAME = 1e-3  # where all labels in sight differ by less, nobody need be asked
 class PropagationConfig:
     """How labels are carried."""
 
-    lines: int = 256  # taller frames are reduced to so many lines first; 0 never
+    lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
     stride: int = 4  # of the grid that holds labels, in pixels of the reduced frame
     coarse: float = 0.5  # share of the coarse features in the similarity
     recent: int = 7  # frames remembered beside the first one
@@ -83,11 +83,25 @@ def propagate_masks(
     Differs: the paper's release carries points alone; masks are as in Jabri, Owens and Efros,
     NeurIPS 2020, on a grid finer than theirs, with an edge-aware way back to pixels.
     """
+    return torch.stack(list(iterate_masks(model, video, first_mask, config)))
+
+
+def iterate_masks(
+    model: nn.Module,
+    video: frames.Source,
+    first_mask: Tensor | np.ndarray,
+    config: PropagationConfig | None = None,
+) -> Iterator[Int[Tensor, "H W"]]:
+    """`propagate_masks` one frame at a time, for long videos: all their masks take 8 bytes a pixel.
+
+    Raises:
+        FileNotFoundError, ValueError: as `propagate_masks`, when the first mask is asked for.
+    """
     config, opened = config or PropagationConfig(), frames.open_video(video)
     mask = check_mask("propagate_masks", first_mask, opened.size_hw)
     onehot = F.one_hot(mask).permute(2, 0, 1)[None].float()
     grid = coords.Lattice(config.stride)
-    out = [mask]
+    yield mask
     work_hw = coords.reduced_size(opened.size_hw, config.lines)
     first = _to_grid(coords.resize_maps(onehot, work_hw), config.stride)
     for frame, labels in _carried(model, opened, first, config):
@@ -96,8 +110,7 @@ def propagate_masks(
             maps = _to_edges(maps, frame, config.edge)
         if config.least < 1:
             maps = _stretched(maps, config.least)
-        out.append(_largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu())
-    return torch.stack(out)
+        yield _largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu()
 
 
 def propagate_joints(

@@ -9,6 +9,7 @@ flat and the same, byte for byte, for the same input; whatever differs from run 
 import ast
 import dataclasses
 import difflib
+import io
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from .progress import Progress as Progress
 from .progress import in_jupyter, mirrored
 
 PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+LARGE = 150_000  # bytes of a .png
 WAYS_OUT = {
     "str": "; from a shell, papermill -r keeps text as text",
     "list": "; from a shell, papermill -y",
@@ -151,7 +153,10 @@ class Run:
         self._write_environment(finished=False)
 
     def figure(self, name: str, fig: Any, caption: str) -> None:
-        """Save a matplotlib figure as figures/<name>.png, its caption inside, and show both."""
+        """Save a matplotlib figure as figures/<name>.png, its caption inside, and show both.
+
+        A large picture, which is one of photographs, is shown as a JPEG, so that executed notebooks stay small.
+        """
         (self.path / "figures").mkdir(exist_ok=True)
         path = self.path / "figures" / f"{name}.png"
         fig.savefig(path, dpi=110, bbox_inches="tight", metadata={"Description": caption})
@@ -160,7 +165,8 @@ class Run:
             from matplotlib import pyplot
 
             pyplot.close(fig)  # or the inline backend shows it a second time
-            display(Image(data=path.read_bytes()), Markdown(f"*{caption}*"))
+            large = path.stat().st_size > LARGE
+            display(Image(data=_as_jpeg(path) if large else path.read_bytes()), Markdown(f"*{caption}*"))
 
     def record(self, metrics: Mapping[str, Mapping[str, Any]], measured: bool = False) -> None:
         """Add numbers to metrics.json; a key recorded again is replaced.
@@ -208,6 +214,16 @@ class Run:
             "seconds": round(time.perf_counter() - self._start, 2),
         }
         _write_json(self.path / "environment.json", environment.describe(find_root()) | about)
+
+
+def _as_jpeg(path: Path) -> bytes:
+    """A picture as a JPEG."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(data, "JPEG", quality=90, subsampling=0)
+    return data.getvalue()
 
 
 def start_run(stage: str, params: Any) -> Run:

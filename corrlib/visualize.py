@@ -184,7 +184,7 @@ def show_correlation(
     extent = (first, first + lattice.stride * w, first + lattice.stride * h, first)
     values = np.ma.masked_invalid(correlation.numpy(force=True))
     image = ax.imshow(values, cmap="viridis", alpha=0.7, extent=extent, interpolation="nearest")
-    _colour_bar(image, label)
+    show_color_bar(image, label)
     ax.set(xlim=(-0.5, frame.shape[2] - 0.5), ylim=(frame.shape[1] - 0.5, -0.5))
     ax.tick_params(labelsize=8, length=2)
     if xy is not None:
@@ -215,7 +215,7 @@ def show_soft_label(
     x, y = (label[:, None] * coords.window_offsets(radius, label.device)).sum(0).tolist()
     ax.plot([x], [y], marker="+", markersize=11, markeredgewidth=3.5, color="black")
     ax.plot([x], [y], marker="+", markersize=10, markeredgewidth=1.6, color="white")
-    _colour_bar(image, "probability")
+    show_color_bar(image, "probability")
     ax.set_title(title, fontsize=10)
     ax.set_xlabel("dx, cells", fontsize=9)
     ax.set_ylabel("dy, cells", fontsize=9)
@@ -290,7 +290,7 @@ def _discs(ax: Axes, xy: np.ndarray, filled: np.ndarray, colour: np.ndarray) -> 
     ax.scatter(*xy[~filled].T, s=30, facecolors="none", edgecolors=colour[~filled], linewidths=1.2, zorder=3)
 
 
-def _colour_bar(image: AxesImage, label: str) -> None:
+def show_color_bar(image: AxesImage, label: str) -> None:
     """A bar as high as the picture, to the right of it."""
     bar = image.axes.figure.colorbar(image, cax=image.axes.inset_axes((1.03, 0, 0.035, 1)))
     bar.set_label(label, fontsize=9)

@@ -1,5 +1,7 @@
 """The explorer in a real browser: 00_quickstart in JupyterLab, driven by Playwright. `make test-browser`.
 
+Once with the network beside optical flow, once with two networks.
+
 Not found by `make test`: it needs a Chromium on the machine, and skips where there is none. The
 pictures it takes are kept in results/browser/.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 import corrlib
 
@@ -25,10 +28,12 @@ except ImportError:
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
 KEPT = ROOT / "results" / "browser"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OWN = map(str, Path.home().glob(".cache/ms-playwright/chromium-*/chrome-linux*/chrome"))  # Playwright's
+CHROMIUM = next(filter(None, [*map(shutil.which, ("chromium", "chromium-browser", "google-chrome")), *OWN]), None)
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
 QUIET += "--disable-component-update --disable-sync"
-SMALL = {"MAX_FRAMES": "16", "GRID": "4", "EXPLORE_FRAMES": "16", "COMPARE": '"dis"'}
+SMALL = {"MAX_FRAMES": "16", "GRID": "4", "EXPLORE_FRAMES": "16"}
+RIVALS = {"00_quickstart": "dis", "two_models": "other.safetensors"}  # by the notebook's name
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # asks no server
@@ -42,17 +47,20 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A repository with the notebook, its parameters made small."""
+    """A repository with the notebook, its parameters made small, and again with another rival."""
     root = tmp_path_factory.mktemp("clone")
     for name in ("corrlib", "data"):
         (root / name).symlink_to(ROOT / name)
     (root / "notebooks").mkdir()
-    notebook = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", 4)
-    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-    for name, value in SMALL.items():
-        cell.source, count = re.subn(rf"^({name}: \w+) = [^#]+?(  #)", rf"\1 = {value}\2", cell.source, flags=re.M)
-        assert count == 1
-    nbformat.write(notebook, root / "notebooks" / "00_quickstart.ipynb")
+    torch.manual_seed(0)
+    corrlib.save_checkpoint(root / "notebooks" / "other.safetensors", corrlib.PixelEncoder(8), {"training": "none"})
+    for copy, rival in RIVALS.items():
+        notebook = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", 4)
+        cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+        for name, value in (SMALL | {"COMPARE": f'"{rival}"'}).items():
+            cell.source, count = re.subn(rf"^({name}: \w+) = [^#]+?(  #)", rf"\1 = {value}\2", cell.source, flags=re.M)
+            assert count == 1
+        nbformat.write(notebook, root / "notebooks" / f"{copy}.ipynb")
     return root
 
 
@@ -79,41 +87,59 @@ def address(clone, tmp_path_factory):
         command = [sys.executable, "-m", "jupyterlab", *options.split()]
         server = subprocess.Popen(command, cwd=clone, env=environment, stdout=log, stderr=log)
     try:
-        yield f"http://127.0.0.1:{port}/doc/tree/notebooks/00_quickstart.ipynb?token=corrlib"
+        yield f"http://127.0.0.1:{port}/doc/tree/notebooks/{{}}.ipynb?token=corrlib"
     finally:
         server.terminate()
         server.wait(timeout=30)
 
 
 @pytest.fixture(scope="module")
-def page(address, tmp_path_factory):
-    """The notebook with all of its cells run."""
+def browser(tmp_path_factory):
     KEPT.mkdir(parents=True, exist_ok=True)
     with playwright.sync_playwright() as driver:
         profile = tmp_path_factory.mktemp("profile")
         options = {"executable_path": CHROMIUM, "args": QUIET.split(), "viewport": {"width": 1440, "height": 1100}}
         browser = driver.chromium.launch_persistent_context(str(profile), **options)
-        page = browser.new_page()
-        page.set_default_timeout(240_000)
-        _open(page, address)
-        page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-        if page.locator(".jp-Dialog").is_visible():
-            page.locator(".jp-Dialog .jp-mod-accept").click()
-        page.evaluate(
-            """async () => {
-                const panel = window.jupyterapp.shell.currentWidget;
-                await panel.context.ready;
-                await panel.sessionContext.ready;
-                await panel.sessionContext.session.kernel.info;
-                await window.jupyterapp.commands.execute('notebook:run-all-cells');
-            }"""
-        )
-        errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
-        assert errors.all_inner_texts() == []
-        page.locator("canvas.corrlib-canvas").nth(1).wait_for()
-        page.locator("canvas.corrlib-canvas").first.scroll_into_view_if_needed()
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, address):
+    """The notebook with all of its cells run, beside optical flow."""
+    return _run(browser, address.format("00_quickstart"))
+
+
+@pytest.fixture(scope="module")
+def two_models(browser, address, page):
+    """The notebook with two networks, the first one's page shut."""
+    page.close()
+    return _run(browser, address.format("two_models"))
+
+
+def _run(browser, address):
+    """The page of a notebook, all of its cells run, the explorer in sight."""
+    page = browser.new_page()
+    page.set_default_timeout(240_000)
+    _open(page, address)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    if page.locator(".jp-Dialog").is_visible():
+        page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.evaluate(
+        """async () => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            await panel.context.ready;
+            await panel.sessionContext.ready;
+            await panel.sessionContext.session.kernel.info;
+            await window.jupyterapp.commands.execute('notebook:run-all-cells');
+        }"""
+    )
+    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
+    assert errors.all_inner_texts() == []
+    page.locator("canvas.corrlib-canvas").nth(1).wait_for()
+    page.wait_for_timeout(1000)  # the last pictures have come, and nothing moves any more
+    page.get_by_role("button", name="point", exact=True).evaluate("button => button.scrollIntoView()")
+    return page
 
 
 def _open(page, address):
@@ -158,6 +184,7 @@ def drag_time(page, share):
 
 def test_a_click_is_followed_and_time_moves_it(page):
     told(page, r"model: point 1 in frame 0")
+    assert page.locator(".widget-image").evaluate_all("all => all.map(i => i.checkVisibility())") == [True, False]
     click(page, 0.3, 0.35)
     (x, y), _ = told(page, r"model: point 2 in frame 0 at \((\S+), (\S+)\), seen")
     assert float(x) == pytest.approx(0.3 * 456 - 0.5, abs=1.0) and float(y) == pytest.approx(0.35 * 256 - 0.5, abs=1.0)
@@ -205,3 +232,23 @@ def test_what_cannot_be_done_is_a_line_of_text(page):
     told(page, r"(no file gone\.png)")
     assert page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]').count() == 0
     page.screenshot(path=KEPT / "refused.png")
+
+
+def test_two_networks_are_compared(two_models):
+    page = two_models
+    told(page, r"other model: point 1 in frame 0")
+    click(page, 0.62, 0.55, canvas=1)
+    (_, found), _ = told(page, r"model: point (2) in frame 0 at .*?; most alike (.*)")
+    assert found
+    page.wait_for_timeout(500)
+    before = pictures(page)
+    drag_time(page, 0.8)
+    (x, y), text = told(page, r"^model: point 2 in frame 1[0-9] at \((\S+), (\S+)\)")
+    (x2, y2) = re.search(r"other model: point 2 in frame 1[0-9] at \((\S+), (\S+)\)", text).groups()
+    assert (x, y) != (x2, y2)  # one of them has learnt nothing
+    page.wait_for_timeout(500)
+    assert not set(before) & set(pictures(page))
+    assert page.locator(".widget-image").evaluate_all("all => all.map(i => i.checkVisibility())") == [True, True]
+    page.locator(".widget-dropdown select").first.select_option("correlation")
+    page.wait_for_timeout(1000)
+    page.screenshot(path=KEPT / "two_models.png")

@@ -67,6 +67,30 @@ def test_inside_is_half_a_pixel_around_the_frame():
     assert not coords.inside(torch.tensor([float("nan"), 0.0]), (37, 53))
 
 
+def test_box_mask():
+    mask = coords.box_mask((37, 53), 30.4, 10, 20.6, 15)
+    assert mask.shape == (37, 53) and mask.sum() == 10 * 6 and mask[10, 21] == mask[15, 30] == 1 and mask[10, 20] == 0
+    with pytest.raises(ValueError, match="box: should have at least 3 x 3 pixels inside the frame, got 2 x 9"):
+        coords.box_mask((37, 53), 1, 1, 2, 9)
+
+
+def test_reduced_size_is_that_of_the_shorter_side():
+    assert coords.reduced_size((1080, 1920), 256) == (256, 455) and coords.reduced_size((1920, 1080), 256) == (455, 256)
+    for kept in ((200, 900), (900, 200), (256, 256)):
+        assert coords.reduced_size(kept, 256) == kept
+    assert coords.reduced_size((1080, 1920), 0) == (1080, 1920) and coords.reduced_size((300, 3), 1) == (100, 1)
+
+
+def test_resize_masks_keeps_numbers_and_places():
+    masks = torch.zeros(2, 4, 6, dtype=torch.int64)
+    masks[0, 1, 2], masks[1] = 3, 200
+    larger = coords.resize_masks(masks, (8, 18))
+    assert set(larger.unique().tolist()) == {0, 3, 200} and (larger[0] == 3).nonzero().tolist() == [
+        [y, x] for y in (2, 3) for x in (6, 7, 8)
+    ]
+    assert torch.equal(coords.resize_masks(larger, (4, 6)), masks)
+
+
 def test_sample_at_whole_pixels_reads_them():
     values = torch.rand(2, 3, 37, 53, generator=torch.Generator().manual_seed(0))
     grid = coords.grid((37, 53)).expand(2, 37, 53, 2)

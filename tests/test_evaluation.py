@@ -268,3 +268,14 @@ def test_extremes_draw_the_best_and_the_worst(davis, tasks, tmp_path):
     scores = evaluation.score(tmp_path / "points", "procedural")
     fig, _ = evaluation.extremes(tasks, scores, tmp_path / "points", "static")
     assert len(fig.axes) == 2 and fig.axes[0].lines
+
+
+def test_confidences_leave_out_where_a_point_is_asked(tasks, tmp_path):
+    predictions.predict({"static": STATIC}, tasks, tmp_path)
+    sure, seen = evaluation.confidences(tasks, tmp_path, "static")
+    clips = [task.read()[0] for task in tasks]
+    counted = [clip.valid.sum() - len(clip.query_points) for clip in clips]
+    assert len(sure) == len(seen) == sum(counted)
+    assert seen.sum() == sum((clip.visible & clip.valid).sum() - len(clip.query_points) for clip in clips)
+    answers = torch.cat([predictions.read_points(tmp_path, task, "static").confidence.flatten() for task in tasks])
+    assert sure.sum() == pytest.approx(float(answers.sum()) - sum(len(clip.query_points) for clip in clips))

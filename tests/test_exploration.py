@@ -1,5 +1,6 @@
 """The explorer without a browser: state, pictures, figures; and its widgets by their values."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ from PIL import Image
 import corrlib
 from corrlib import baselines, checkpoints, explorer, overlays, propagation, replay, synthetic, textures, tracking
 from corrlib.exploration import OVERLAYS, Exploration
+from corrlib.panel import CLOSEUP_LINES
 
 H, W, T = 61, 75, 5
 
@@ -126,6 +128,19 @@ def test_figure_and_words(state):
     assert second == "DIS: point 1 in frame 0 at (40.0, 32.0), seen, sure 100%"
 
 
+def test_closeups_are_of_methods_with_features(state):
+    number = state.add(0, 40.0, 32.0)
+    assert state.closeup("model", number, 0).label.argmax() == 13 * 6 + 6 and state.closeup("DIS", number, 0) is None
+    assert [ax.get_ylabel() for ax in state.closeup_figure(3, number).axes[:1]] == ["model"]
+    state.configure(radius=3)
+    assert len(state.closeup("model", number, 0).answer) == 7**2
+    state.configure(radius=6)
+    gone = state.answers["model"][number]
+    state.answers["model"][number] = gone._replace(tracks=gone.tracks - 99)
+    with pytest.raises(ValueError, match="point 1 should be inside frame 2"):
+        state.closeup_figure(2, number)
+
+
 def test_refusals_change_nothing(state, methods, clip, unchecked):
     state.add(0, 40.0, 32.0)
     for act, message in (
@@ -158,6 +173,8 @@ def test_overlays_draw_where_they_should():
     drawn = overlays.draw_masks(black, mask)
     assert drawn[:, 20, 20].max() > 60 and drawn[:, 40, 40].max() == 0
     assert drawn[2, 10, 20] > drawn[2, 20, 20] + 60  # the boundary
+    right = overlays.draw_marks(black, None, torch.tensor([[W - 8.0, 30.0]]))
+    assert right[:, 20:40, W - 30 : W - 16].max() > 180  # the number stands to the left of a mark at the right border
     drawn = overlays.draw_marks(black, torch.tensor([40.0, 30.0]), torch.zeros(0, 2))
     assert drawn[:, 30, 40].max() == 0 and drawn[0, 30, 48] > 180
 
@@ -167,6 +184,10 @@ def test_clicks_time_and_errors_by_the_widgets(panel, tmp_path):
     panel.hear({"kind": "point", "xy": [40.0, 32.0]})
     assert panel.chosen == 0 and "model: point 1 in frame 0" in panel.line.value and "answered in" in panel.line.value
     assert panel.canvases["model"].picture != shown
+    image, words = panel.closeups["model"].children
+    assert panel.closeups["model"].layout.display == "flex" and panel.closeups["DIS"].layout.display == "none"
+    assert cv2.imdecode(np.frombuffer(image.value, np.uint8), cv2.IMREAD_COLOR).shape[0] == CLOSEUP_LINES
+    assert "26 pixels around the place" in words.value
     panel.hear({"kind": "point", "xy": [20.0, 20.0]})
     assert panel.chosen == 1
     panel.hear({"kind": "point", "xy": [40.4, 32.4]})  # near the first: chosen, not asked again
@@ -196,7 +217,18 @@ def test_clicks_time_and_errors_by_the_widgets(panel, tmp_path):
     assert not panel.exploration.masks
     for _ in range(3):
         panel.forget.click()
+    assert panel.closeups["model"].layout.display == "none"
     assert panel.chosen == -1 and "no point to forget" in panel.line.value
+
+
+def test_answers_take_one_thread_and_give_the_others_back(panel, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    panel.hear({"kind": "point", "xy": [40.0, 32.0]})
+    assert asked == [1, 3, 1, 3]
+    panel.hear({"kind": "box", "xy": [10.0, 10.0, 11.0, 11.0]})  # too small: refused before it is carried
+    assert asked[4:] == [3, 3] and "⚠ box" in panel.line.value
 
 
 def test_two_models(model, clip):

@@ -5,8 +5,9 @@ import csv
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from corrlib import export, flow, frames, samples
+from corrlib import checkpoints, export, flow, frames, samples
 from corrlib.datasets import davis, tapvid
 
 H, W, T, N = 37, 53, 3, 4
@@ -90,6 +91,51 @@ def test_overlay(tmp_path, video, answer):
     assert len(read) == T
     inside, outside = read[:, 2, 12:18, 12:28].float().mean(), read[:, 2, 30:, 40:].float().mean()
     assert inside > outside + 15  # the first object is blue
+
+
+def test_overlay_of_a_file_reduced(tmp_path, video, answer):
+    frames.write_video(tmp_path / "clip.webm", video)
+    told = []
+    path = tmp_path / "overlay.webm"
+    export.write_overlay(path, tmp_path / "clip.webm", answer, lines=20, progress=lambda *how_far: told.append(how_far))
+    assert frames.open_video(path).size_hw == (20, 28) and [done for done, _ in told] == [1, 2, 3]
+    longer = samples.PointTracks(*(torch.cat([values, values]) for values in answer))
+    for wrong, message in ((longer, "3 frames like the video, got 6"), (answer, "3 or more frames .* got 2")):
+        short = samples.PointTracks(*(values[: 6 if wrong is longer else 2] for values in wrong))
+        with pytest.raises(ValueError, match=f"tracks should have {message}"):
+            export.write_overlay(path, tmp_path / "clip.webm", short)
+
+
+def test_masks_replace_a_folder_when_asked(tmp_path):
+    export.write_masks(tmp_path / "m", torch.zeros(3, 4, 5).long())
+    export.write_masks(tmp_path / "m", torch.ones(2, 4, 5).long(), overwrite=True)
+    assert [path.name for path in sorted((tmp_path / "m").iterdir())] == ["00000.png", "00001.png"]
+    assert np.array(Image.open(tmp_path / "m" / "00001.png")).min() == 1
+
+
+def test_onnx_answers_as_the_encoder_at_any_size(tmp_path, unchecked):
+    """The check of shapes is off: the exporter hands in tensors of its own."""
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name)
+    runtime = pytest.importorskip("onnxruntime")
+    model = checkpoints.load_pretrained()
+    session = runtime.InferenceSession(str(export.write_onnx(tmp_path / "a" / "small.onnx", model)))
+    assert session.get_modelmeta().custom_metadata_map["fine_lattice"] == "[2, 0.0]"
+    for size in ((1, 3, 61, 75), (2, 3, 128, 200), (1, 3, 8, 9)):
+        rgb = torch.rand(size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            expected = model(rgb)
+        for ours, theirs in zip(expected, session.run(None, {"frames": rgb.numpy()})):
+            assert ours.shape == theirs.shape and np.abs(ours.numpy() - theirs).max() < 1e-5
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["small.onnx"]
+
+
+def test_onnx_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="needs onnx and onnxscript: pip install onnx onnxscript"):
+        export.write_onnx(tmp_path / "a.onnx", checkpoints.load_pretrained())
+    with pytest.raises(ValueError, match=r"should end in \.onnx"):
+        export.write_onnx(tmp_path / "a.npz", checkpoints.load_pretrained())
 
 
 def test_refusals_write_nothing(tmp_path, video, answer, queries):

@@ -182,6 +182,17 @@ def test_a_video_cut_to_its_header_is_no_video(tmp_path):
         frames.read_video(path)
 
 
+def test_open_video_of_the_first_frames(tmp_path):
+    video = clip(6)
+    folder = write_folder(tmp_path / "clip", video)
+    frames.write_video(tmp_path / "clip.webm", video)
+    for source in (video, folder, tmp_path / "clip.webm"):
+        opened = frames.open_video(source, 4)
+        assert opened.num_frames == len(list(opened)) == len(list(opened)) == 4
+        assert frames.open_video(opened, 5).num_frames == 4 and len(list(frames.open_video(opened, 3))) == 3
+    assert frames.open_video(video, 9).num_frames == len(list(frames.open_video(video, 9))) == 6
+
+
 def test_read_video_refuses_negative_max_frames():
     with pytest.raises(ValueError, match="max_frames should be at least 0, got -1"):
         frames.read_video(clip(2), max_frames=-1)

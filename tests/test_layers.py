@@ -9,7 +9,7 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation predictions explorer panel exploration costs tracker_costs export",
+    5: "evaluation predictions explorer panel exploration closeups costs tracker_costs export",
     4: "training following tracking calibration propagation dense benchmarks "
     "chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
@@ -21,12 +21,15 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.spl
 # Beside the stack: what each may import, and the lowest layer that may import it.
 BESIDE = {
     "visualize": ({"coords", "samples", "flow", "matching"}, 5),
+    "fields": ({"visualize", "coords"}, 6),
+    "charts": ({"visualize"}, 6),
     "overlays": ({"visualize", "frames"}, 5),
     "progress": (set(), 4),
     "report": (set(), 5),
     "comparison": ({"report"}, 6),
     "runs": ({"progress", "environment"}, 6),
     "environment": (set(), 5),
+    "pages": (set(), 6),
     "_torchvision": (set(), 4),
 }
 DOORS = {"__init__", "__main__", "video_commands"}  # the package's own face imports what it likes

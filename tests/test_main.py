@@ -35,6 +35,7 @@ def test_track(tmp_path):
     answer = corrlib.track_points(corrlib.load_pretrained(), video, torch.from_numpy(queries))
     assert np.array_equal(tracks, answer.tracks) and np.array_equal(visible, answer.visible)
     assert len(frames.read_video(out / "overlay.webm")) == 3 and (out / "tracks.csv").is_file()
+    assert "16 points over 3 frames" in (out / "overlay.html").read_text()
     (out / "tracks.pkl").rename(out / "tapvid_davis.pkl")
     assert tapvid.read(tmp_path, "dog").video.shape == video.shape
     assert "exists and is left as it was" in call(*words).output
@@ -47,10 +48,21 @@ def test_masks(tmp_path):
     words = ("masks", DOG, tmp_path / "first.png", "--out", tmp_path / "out", "--max-frames", 3)
     result = call(*words)
     assert result.exit_code == 0, result.output
-    assert [path.name for path in sorted((tmp_path / "out" / "masks").iterdir())] == [f"0000{t}.png" for t in range(3)]
-    assert len(frames.read_video(tmp_path / "out" / "overlay.webm")) == 3
+    written = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((tmp_path / "out" / "masks").iterdir())]
+    video = corrlib.read_video(DOG, 3)
+    carried = corrlib.propagate_masks(corrlib.load_pretrained(), video, mask > 0)
+    for t, image in enumerate(written):  # a palette's first colour is dark red
+        assert np.array_equal(image[..., 2] > 0, carried[t].numpy() > 0)
+    assert len(written) == len(frames.read_video(tmp_path / "out" / "overlay.webm")) == 3
     again = call(*words)
     assert again.exit_code == 1 and "exists and is left as it was" in again.output
+    # A box in place of the file, over what is there, and told how far it is.
+    boxed = ("masks", DOG, "--box", 200, 100, 279, 159, *words[3:5], "--max-frames", 2, "--overwrite")
+    result = call(*boxed)
+    assert result.exit_code == 0 and "carrying masks  2/2  100%" in result.stderr
+    first, _ = sorted((tmp_path / "out" / "masks").iterdir())
+    assert np.array_equal(cv2.imread(str(first), cv2.IMREAD_UNCHANGED), written[0])
+    assert "either a file MASK or --box, got both or neither" in call("masks", DOG).output
 
 
 @pytest.mark.parametrize(

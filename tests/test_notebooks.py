@@ -150,7 +150,7 @@ def test_smoke_run(path, root, monkeypatch):
     profile = yaml.safe_load((ROOT / "notebooks" / "params" / f"{path.stem}.smoke.yaml").read_text()) or {}
     executed = runs.run_notebook(path.stem, profile | {"RUN_NAME": "smoke"})
     folder = root / "results" / f"{path.stem}.smoke"
-    assert executed.is_file()
+    assert executed.stat().st_size < 2 * 2**20
     assert json.loads((folder / "environment.json").read_text())["finished"]
     assert json.loads((folder / "metrics.json").read_text())
     assert list((folder / "figures").glob("*.png"))

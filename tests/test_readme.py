@@ -69,7 +69,7 @@ def wrong_names(text):
 
 def wrong_links(text, folder):
     """Each relative link to a file that is not there."""
-    links = re.findall(r'\]\(([^)\s]+)(?: "[^"]*")?\)', text)
+    links = re.findall(r'\]\(([^)\s]+)(?: "[^"]*")?\)', text) + re.findall(r'<img src="([^"]+)"', text)
     local = [link.split("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
     return [link for link in local if not (folder / link).exists()]
 
@@ -87,6 +87,7 @@ def test_the_complaints(tmp_path):
     assert wrong_commands("```bash\npapermill notebooks/99_gone.ipynb out.ipynb -p A 1\n```") != []
     assert wrong_names("```python\ncorrlib.no_such_name(1)\ncorrlib.coords\n```") == ["no_such_name"]
     assert wrong_links("[x](a.json) [y](gone.md#top) [z](https://example.org) [w](#here)", tmp_path) == ["gone.md"]
+    assert wrong_links('<img src="gone.jpg" width="9">', tmp_path) == ["gone.jpg"]
 
 
 @each_page

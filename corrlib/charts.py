@@ -1,0 +1,72 @@
+"""Curves of what is measured: accuracy over thresholds, confidence against truth."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from . import visualize
+
+MARKERS = "os^Dv<>P*X"
+
+
+def show_thresholds(ax: Axes, shares: Mapping[str, Sequence[float]], thresholds: Sequence[float]) -> None:
+    """The share of visible points within each threshold, a curve for each method.
+
+    Args:
+        ax: where to.
+        shares: in [0, 1], by method, one for each threshold.
+        thresholds: in pixels, rising.
+    """
+    styles = zip(itertools.cycle(visualize.PALETTE), itertools.cycle(MARKERS))
+    for (method, values), (colour, marker) in zip(shares.items(), styles):
+        ax.plot(thresholds, values, marker=marker, color=colour, label=method)
+    ax.set(xlabel="threshold, pixels", ylabel="share of visible points", ylim=(0, 1))
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(thresholds, [f"{threshold:g}" for threshold in thresholds])
+
+
+def calibration_curve(
+    confidence: Float[Tensor, "P"], visible: Bool[Tensor, "P"], bins: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often points can be seen, by how sure one is of it.
+
+    Args:
+        confidence: in [0, 1].
+        visible: the truth.
+        bins: equal parts of [0, 1].
+
+    Returns:
+        of each bin with points in it the mean confidence, the share that can be seen, and the number of points.
+
+    Raises:
+        ValueError: there are no points, or no bins.
+    """
+    if not len(confidence) or bins < 1:
+        raise ValueError(f"calibration_curve: expected points and bins, got {len(confidence)} and {bins}.")
+    sure, seen = confidence.double().numpy(force=True), visible.double().numpy(force=True)
+    number = np.clip((sure * bins).astype(int), 0, bins - 1)
+    count = np.bincount(number, minlength=bins)
+    some = count > 0
+    means = [np.bincount(number, values, minlength=bins)[some] / count[some] for values in (sure, seen)]
+    return *means, count[some]
+
+
+def show_calibration(ax: Axes, confidence: Float[Tensor, "P"], visible: Bool[Tensor, "P"], bins: int = 10) -> float:
+    """The calibration curve, discs as large as the bins are full, beside the line of who is right to be as sure.
+
+    Returns:
+        the expected calibration error: the distance from that line, averaged over points.
+
+    Raises:
+        ValueError: as `calibration_curve`.
+    """
+    sure, seen, count = calibration_curve(confidence, visible, bins)
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    ax.plot(sure, seen, color=visualize.PALETTE[6], linewidth=1.5)
+    ax.scatter(sure, seen, s=20 + 280 * count / count.max(), color=visualize.PALETTE[0], edgecolors="black", zorder=3)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="share that can be seen")
+    return float((np.abs(sure - seen) * count).sum() / count.sum())

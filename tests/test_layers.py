@@ -14,7 +14,7 @@ LAYERS = {
     "chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
     "layouts shards",
-    2: "frames flow matching search coarse_to_fine windows",
+    2: "frames flow matching search coarse_to_fine windows softmasks",
     1: "coords samples",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

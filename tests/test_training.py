@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from corrlib import training
+from corrlib import training, training_data
 from corrlib.encoder import PixelEncoder
 from corrlib.losses import LossWeights
 from corrlib.training import TrainConfig
@@ -26,17 +26,18 @@ def weights_of(model):
 
 def test_one_batch_can_be_learnt_by_heart():
     """Overfit mode: both losses fall well below chance; one that is switched off does not."""
-    batch = next(training.batches(replace(TINY, appearance=0.0), 0, 0))
+    batch = next(training_data.batches(replace(TINY, appearance=0.0), 0, 0))
 
     def fall(weights):
+        """How far both losses fall; whatever is minimised, both are measured."""
         model = encoder()
         optimizer = torch.optim.Adam(model.parameters(), 5e-3)
         seen = []
         for step in range(30):
             torch.manual_seed(step)
-            losses = training.train_step(model, batch, TINY, weights)
+            losses = training.train_step(model, None, batch, None, TINY, LossWeights())
             optimizer.zero_grad()
-            losses["total"].backward()
+            (weights.coarse * losses["coarse"] + weights.fine * losses["fine"]).backward()
             optimizer.step()
             seen.append({name: value.item() for name, value in losses.items()})
         return {name: seen[0][name] - sum(s[name] for s in seen[-3:]) / 3 for name in ("coarse", "fine")}
@@ -47,22 +48,22 @@ def test_one_batch_can_be_learnt_by_heart():
 
 
 def test_total_is_the_weighted_sum():
-    batch = next(training.batches(TINY, 0, 0))
-    losses = training.train_step(encoder(), batch, TINY, LossWeights(coarse=2.0, fine=0.5))
+    batch = next(training_data.batches(TINY, 0, 0))
+    losses = training.train_step(encoder(), None, batch, None, TINY, LossWeights(coarse=2.0, fine=0.5))
     assert losses["total"].item() == pytest.approx(2 * losses["coarse"].item() + 0.5 * losses["fine"].item(), rel=1e-5)
 
 
 def test_hidden_points_teach_nothing():
-    batch = next(training.batches(TINY, 0, 0))
+    batch = next(training_data.batches(TINY, 0, 0))
     blind = replace(batch, visible=torch.zeros_like(batch.visible))
-    losses = training.train_step(encoder(), blind, TINY, LossWeights())
+    losses = training.train_step(encoder(), None, blind, None, TINY, LossWeights())
     assert losses["total"].item() == 0
 
 
 def test_clips_do_not_depend_on_workers_nor_on_the_start():
     config = replace(TINY, steps=3)
-    alone, helped = list(training.batches(config, 0, 0)), list(training.batches(config, 0, 1))
-    late = list(training.batches(config, 2, 0))
+    alone, helped = list(training_data.batches(config, 0, 0)), list(training_data.batches(config, 0, 1))
+    late = list(training_data.batches(config, 2, 0))
     assert len(alone) == len(helped) == 3 and len(late) == 1
     for one, two in zip([*alone, alone[2]], [*helped, late[0]]):
         assert torch.equal(one.video, two.video) and torch.equal(one.tracks, two.tracks)
@@ -125,7 +126,7 @@ def test_evaluation_and_reports_during_training():
         ({"frames": 1}, "frames should be at least 2, size 32 and max_gap 1, got 1"),
         ({"size": 16}, "got 3, 16 and"),
         ({"max_gap": 0.5}, "got 3, 160 and 0.5"),
-        ({"label": "soft"}, "label should be one of bilinear, hard, got 'soft'"),
+        ({"label": "soft"}, "label should be one of bilinear, hard, gaussian, teacher, teacher_gaussian, got 'soft'"),
     ],
 )
 def test_bad_configurations_are_refused_before_the_first_step(changes, message):

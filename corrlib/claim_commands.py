@@ -34,8 +34,11 @@ def settings(items: tuple[str, ...], of: type = recipes.TrainConfig) -> dict[str
 @click.option("--seeds", default="0,1,2", help="With commas between.", show_default=True)
 @click.option("--videos", default="data/samples", help="Folder of real video.", show_default=True)
 @click.option("--cache", default="data/cache", help="Where drawn clips are kept; none if empty.", show_default=True)
+@click.option("--calibration-clips", default=4, help="That the tracker's confidence is fitted on.", show_default=True)
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
-def train_claims(folder: str, arms: str, seeds: str, videos: str, cache: str, changes: tuple[str, ...]) -> None:
+def train_claims(
+    folder: str, arms: str, seeds: str, videos: str, cache: str, calibration_clips: int, changes: tuple[str, ...]
+) -> None:
     """Train what the paper claims against what it is claimed to beat, into FOLDER; what is there is kept.
 
     Stopped at any time, it goes on where it stopped. Several may run at once on different seeds or arms
@@ -53,7 +56,7 @@ def train_claims(folder: str, arms: str, seeds: str, videos: str, cache: str, ch
                         line = f"{arm}-{seed} {step}/{config.steps} {said}"
                         click.echo(f"{line} {record['seconds'] / 60:.1f} min", err=True)
 
-                click.echo(claims.train_arm(arm, int(seed), folder, config, cache, show))
+                click.echo(claims.train_arm(arm, int(seed), folder, config, cache, show, calibration_clips))
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 

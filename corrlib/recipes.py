@@ -54,7 +54,7 @@ class TrainConfig:
     own_radius: int = 8  # of the windows of the reconstruction and the adversary, at a cell's own place
     domain_input: str = "normalised"  # alignment.INPUTS: what the discriminator sees
     domain_cells: int = 128  # of each pair, that it is shown; 0 for all
-    domain_strength: float = 1.0  # of the reversed gradient
+    domain_strength: float = 1.0  # of the reversed gradient; 0 lets the discriminator watch only
     domain_warm_up: bool = True  # from 0 to that strength
     real_statistics: bool = False  # the running statistics of batch norm are those of real video alone
     # optimiser
@@ -71,7 +71,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, before the first step."""
         positive = ("steps", "clips", "temperature", "learning_rate", "width", "sigma", "label_temperature")
-        for name in (*positive, "real_clips", "real_gap", "references", "own_radius", "domain_strength"):
+        for name in (*positive, "real_clips", "real_gap", "references", "own_radius"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")
         labels.check_kind(self.label)
@@ -94,6 +94,8 @@ class TrainConfig:
             )
         if self.labelled != "procedural" and not self.data_root:
             raise ValueError(f"TrainConfig: data_root should be the folder of {self.labelled}, got {self.data_root!r}.")
+        if self.domain_strength < 0:
+            raise ValueError(f"TrainConfig: domain_strength should be at least 0, got {self.domain_strength}.")
         if not 0 <= self.teacher_momentum < 1:
             raise ValueError(f"TrainConfig: teacher_momentum should be in [0, 1), got {self.teacher_momentum}.")
 

@@ -17,6 +17,7 @@ from . import alignment, coords, labels
 from .encoder import PaperEncoder, PixelEncoder
 from .losses import LossWeights
 from .recipes import TrainConfig as TrainConfig
+from .samples import TrackClip
 from .training_data import ProceduralClips as ProceduralClips
 from .training_data import batches, real_batches
 from .training_step import train_step as train_step
@@ -33,7 +34,7 @@ def train(
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     evaluate_every: int = 0,
     teacher: nn.Module | None = None,
-    clips: Dataset | None = None,
+    clips: Dataset | list[TrackClip] | None = None,
 ) -> list[dict[str, float]]:
     """Trains an encoder in place.
 

@@ -7,6 +7,7 @@ number of worker processes nor an interruption changes what is seen.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -79,11 +80,15 @@ class FlowClips(Dataset):
 
     def __init__(self, config: TrainConfig):
         self.config, self.reader = config, self.READERS[config.labelled]
-        self.names = self.reader.names(config.data_root)
+        self.how = {}
+        if config.labelled == "flyingthings3d":
+            plain = Path(config.data_root, "FlyingThings3D", "frames_cleanpass").is_dir()
+            self.how["render"] = "frames_cleanpass" if plain else "frames_cleanpass_webp"
+        self.names = self.reader.names(config.data_root, **self.how)
         if not self.names:
             raise FileNotFoundError(f"FlowClips: no pair of {config.labelled} under {config.data_root}.")
-        legacy = config.labelled == "flyingthings3d" and config.legacy_consistency
-        self.how = {"legacy_consistency": True} if legacy else {}
+        if config.labelled == "flyingthings3d":
+            self.how["legacy_consistency"] = config.legacy_consistency
 
     def __len__(self) -> int:
         return self.config.steps * self.config.clips
@@ -126,7 +131,9 @@ def collate(clips: list[TrackClip]) -> Batch:
     return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]))
 
 
-def batches(config: TrainConfig, start: int, workers: int, clips: Dataset | None = None) -> Iterator[Batch]:
+def batches(
+    config: TrainConfig, start: int, workers: int, clips: Dataset | list[TrackClip] | None = None
+) -> Iterator[Batch]:
     """Labelled batches from step `start` on, the same for any number of worker processes.
 
     Args:
@@ -151,7 +158,7 @@ def real_batches(config: TrainConfig, start: int, workers: int) -> Iterator[Floa
         yield frames.to_float(video)
 
 
-def _loader(clips: Dataset, each: int, start: int, workers: int, collate_fn) -> DataLoader:
+def _loader(clips: Dataset | list[TrackClip], each: int, start: int, workers: int, collate_fn) -> DataLoader:
     """Batches in order."""
     return DataLoader(
         Subset(clips, range(start * each, len(clips))),

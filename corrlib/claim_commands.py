@@ -1,8 +1,6 @@
 """The commands of the paper's claims: train the arms, then put them to benchmarks. Part of `python -m corrlib`."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -75,11 +73,8 @@ def score_claims(folder: str, names: str, data_root: str, split: str, max_clips:
             click.echo(f"skipped {name}: {why}", err=True)
         every = [task for each in tasks.values() for task in each]
         claims.ask(folder, every, lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True))
-        found = claims.scores(folder, tasks)
+        found = claims.write_scores(folder, tasks)
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    entries = claims.table(found)
-    Path(folder, "scores.json").write_text(json.dumps(found, indent=1, sort_keys=True))
-    Path(folder, "metrics.json").write_text(json.dumps(entries, indent=2, sort_keys=True))
-    for name, entry in entries.items():
+    for name, entry in claims.table(found).items():
         click.echo(f"{name} {100 * entry['value']:.2f}")

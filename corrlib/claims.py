@@ -170,6 +170,26 @@ def ask(
     predictions.predict(methods, tasks, Path(folder) / "predictions", progress=progress)
 
 
+def write_scores(folder: str | Path, names: Iterable[str]) -> dict:
+    """The answers of `ask` to benchmarks, scored; kept in the folder as scores.json and, as `table`, metrics.json."""
+    found = scores(folder, names)
+    for name, values in (("scores", found), ("metrics", table(found))):
+        Path(folder, f"{name}.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+    return found
+
+
+def read_scores(folder: str | Path) -> dict:
+    """The scores in a folder, as `scores` returns them.
+
+    Raises:
+        FileNotFoundError: nothing has been scored there.
+    """
+    path = Path(folder, "scores.json")
+    if not path.is_file():
+        raise FileNotFoundError(f"claims: no file {path}; train-claims and score-claims make one.")
+    return json.loads(path.read_text())
+
+
 def scores(folder: str | Path, names: Iterable[str]) -> dict[str, dict[str, dict[str, list[float]]]]:
     """The main number of each benchmark: benchmark -> arm -> seed -> a value for each clip, in the order of clips."""
     found: dict = {}

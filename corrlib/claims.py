@@ -37,7 +37,7 @@ TEACHER, TEACHER_SEED = "by_reconstruction", 1000
 # Textures without photographs, so that synthetic and real video differ; a colour is dropped in all arms alike.
 CONFIG = TrainConfig(
     steps=1200, clips=8, frames=2, size=128, points=128, appearance=0.7, photographs=False, drop_channels=True,
-    real_videos="data/samples",
+    real_videos="data/samples", domain_strength=10.0,
 )  # fmt: skip
 COMPARED = (
     *(("hard", kind) for kind in ("bilinear", "gaussian", "teacher")),

@@ -83,7 +83,8 @@ def train(
     begun = saved = time.monotonic()
     encoder.to(memory_format=torch.channels_last)
     nothing = itertools.repeat(None)
-    labelled = batches(config, len(history), workers, clips) if weights.coarse or weights.fine else nothing
+    wanted = weights.coarse or weights.fine or weights.masks
+    labelled = batches(config, len(history), workers, clips, bool(weights.masks)) if wanted else nothing
     real = real_batches(config, len(history), workers) if weights.reconstruction or weights.domain else nothing
     for step, batch, unlabelled in zip(range(len(history), config.steps), labelled, real):
         torch.manual_seed(config.seed * 1_000_003 + step)  # of the windows' places, in train_step
@@ -170,7 +171,7 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
     """Refuse, before the first step, what cannot be trained.
 
     Raises:
-        ValueError: real video or a teacher is needed and missing, the teacher's lattices are not the
+        ValueError: real video, masks or a teacher are needed and missing, the teacher's lattices are not the
             encoder's, or a window is larger than the fine map.
     """
     if (weights.reconstruction or weights.domain) and not config.real_videos:
@@ -179,6 +180,10 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
         )
     if weights.domain and not (weights.coarse or weights.fine):
         raise ValueError("train: the domain loss needs labelled clips too: coarse or fine should be above 0.")
+    if weights.masks and config.labelled != "procedural":
+        raise ValueError(
+            f"train: the masks loss needs labelled clips with masks, procedural ones, got {config.labelled}."
+        )
     longest = max(coords.lattice_size((config.size, config.size), encoder.fine_lattice))
     own = weights.reconstruction or (weights.domain and config.domain_input != "features")
     for name, used in (("radius", weights.fine), ("own_radius", own)):

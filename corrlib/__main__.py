@@ -16,10 +16,12 @@ from . import (
     benchmarks,
     calibration,
     checkpoints,
+    claim_commands,
     export,
     frames,
     pages,
     predictions,
+    recipes,
     report,
     runs,
     synthetic,
@@ -28,7 +30,9 @@ from . import (
     video_commands,
 )
 from . import methods as answering
-from .encoder import PixelEncoder
+from .claim_commands import settings as read_settings
+from .losses import LossWeights
+from .torchvision_models import ResNet18Encoder
 
 
 @click.group()
@@ -38,39 +42,61 @@ def main() -> None:
 
 main.add_command(video_commands.track)
 main.add_command(video_commands.masks)
+main.add_command(claim_commands.train_claims)
+main.add_command(claim_commands.score_claims)
 
 
 @main.command(epilog="Example: python -m corrlib train results/mine.safetensors --set steps=500 --workers 1")
 @click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--preset", default="default", type=click.Choice(list(recipes.PRESETS)), help="Settings to begin from.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--weight", "weights", multiple=True, metavar="LOSS=NUMBER", help="A field of LossWeights; repeatable.")
+@click.option("--teacher", default="", help="Weights of a teacher, ours (.safetensors) or torchvision's ResNet-18.")
 @click.option("--state", default="", help="File of the resumable state; training goes on from it if it exists.")
 @click.option("--start", default="", help="Weights to go on from, a .safetensors file; none begins anew.")
 @click.option("--workers", default=0, help="Processes that make clips. Does not change the result.")
 @click.option("--minutes", default=math.inf, help="Stop after this long, at the latest.")
-def train(out: str, settings: tuple[str, ...], state: str, start: str, workers: int, minutes: float) -> None:
-    """Train an encoder on procedural video and write its weights to OUT."""
-    config = training.TrainConfig(**dict(_setting(item) for item in settings))
-    torch.manual_seed(config.seed)
+def train(
+    out: str,
+    preset: str,
+    settings: tuple[str, ...],
+    weights: tuple[str, ...],
+    teacher: str,
+    state: str,
+    start: str,
+    workers: int,
+    minutes: float,
+) -> None:
+    """Train an encoder, by default on procedural video alone, and write its weights to OUT."""
+    recipe = recipes.PRESETS[preset]
     try:
-        encoder = checkpoints.load(start) if start else PixelEncoder(config.width)
+        config = dataclasses.replace(recipe.config, **read_settings(settings))
+        counts = dataclasses.replace(recipe.weights, **read_settings(weights, LossWeights))
+        torch.manual_seed(config.seed)
+        encoder = checkpoints.load(start) if start else training.new_encoder(config)
         before = checkpoints.read_header(start) if start else {}
+        taught_by = _teacher(teacher) if teacher else None
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
     def show(step: int, record: dict[str, float]) -> None:
         if step % 20 == 0:
             left = record["seconds"] / (step + 1) * (config.steps - step) / 60
-            line = f"step {step}/{config.steps} coarse {record['coarse']:.3f} fine {record['fine']:.3f}"
+            line = f"step {step}/{config.steps} " + " ".join(
+                f"{name} {record[name]:.3f}" for name in dataclasses.asdict(counts) if name in record
+            )
             click.echo(f"{line} about {left:.0f} min left", err=True)
 
     try:
-        training.train(encoder, config, state_path=state, workers=workers, seconds=minutes * 60, report=show)
-    except ValueError as error:
+        how = {"state_path": state, "workers": workers, "seconds": minutes * 60, "report": show, "teacher": taught_by}
+        training.train(encoder, config, counts, **how)
+    except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
     origin = {
         "command": "python -m corrlib " + " ".join(sys.argv[1:]),
         "training": json.dumps(dataclasses.asdict(config)),
+        "weights": json.dumps(dataclasses.asdict(counts)),
         "torch": torch.__version__,
     }
     if before:  # what they were made by first
@@ -102,7 +128,7 @@ def write_shards(folder: str, clips: int, per_shard: int, settings: tuple[str, .
     """Draw the first clips of a training into WebDataset shards in FOLDER; what is there is kept."""
     from . import shards
 
-    config = training.TrainConfig(**{"clips": 1, "steps": clips, **dict(_setting(item) for item in settings)})
+    config = training.TrainConfig(**{"clips": 1, "steps": clips, **read_settings(settings)})
     what = json.dumps(dataclasses.asdict(config) | {"drawn": synthetic.VERSION})
     with click.progressbar(length=-(-clips // per_shard), label="shards", show_pos=True) as bar:
         try:
@@ -257,16 +283,10 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 
 
-def _setting(item: str) -> tuple[str, int | float | str]:
-    """One NAME=VALUE, the value of the type that TrainConfig declares."""
-    name, _, value = item.partition("=")
-    types = {field.name: field.type for field in dataclasses.fields(training.TrainConfig)}
-    if name not in types:
-        raise click.ClickException(f"train: unknown setting {name!r}; expected one of {', '.join(types)}.")
-    try:
-        return name, types[name](value)
-    except ValueError:
-        raise click.ClickException(f"train: {name} should be of type {types[name].__name__}, got {value!r}.") from None
+def _teacher(path: str) -> torch.nn.Module:
+    """The encoder of a file: one of ours, or torchvision's ResNet-18."""
+    ours = path.endswith(".safetensors") and "format" in checkpoints.read_header(path)
+    return checkpoints.load(path) if ours else ResNet18Encoder(path)
 
 
 if __name__ == "__main__":

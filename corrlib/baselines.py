@@ -17,7 +17,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import chains, coords, frames, propagation
+from . import chains, coords, frames, softmasks
 from .chains import Points
 from .encoder import Features
 from .samples import PointTracks
@@ -129,7 +129,7 @@ def propagate_masks_static(video: frames.Source, first_mask: Tensor | np.ndarray
     Args, Raises: as for `propagate_masks_dis`.
     """
     opened = frames.open_video(video)
-    mask = propagation.check_mask("propagate_masks", first_mask, opened.size_hw)
+    mask = softmasks.check_mask("propagate_masks", first_mask, opened.size_hw)
     return repeat(mask, "H W -> T H W", T=_count(opened)).clone()
 
 

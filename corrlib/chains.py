@@ -14,7 +14,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from . import coords, propagation
+from . import coords, softmasks
 from .samples import PointTracks
 
 ALPHA, BETA = 0.01, 0.5  # of forward-backward consistency, as for the model
@@ -94,7 +94,7 @@ def propagate_masks_flow(
     Raises:
         ValueError: a mask that `propagation.propagate_masks` refuses.
     """
-    mask = propagation.check_mask("propagate_masks", first_mask, size_hw)
+    mask = softmasks.check_mask("propagate_masks", first_mask, size_hw)
     pixels = coords.grid(size_hw)
     home, out = rearrange(pixels, "H W xy -> 1 xy H W"), [mask]
     last = torch.tensor(size_hw[::-1]) - 1

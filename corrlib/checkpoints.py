@@ -11,14 +11,15 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .encoder import UNCALIBRATED, PixelEncoder
+from .encoder import UNCALIBRATED, PaperEncoder, PixelEncoder
 
 FORMAT = "corrlib-encoder-1"
-OWN = ("format", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
+OWN = ("format", "encoder", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
 BUNDLED = Path(__file__).parent / "weights"
+ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}
 
 
-def save(path: str | os.PathLike, encoder: PixelEncoder, origin: dict[str, str]) -> Path:
+def save(path: str | os.PathLike, encoder: PixelEncoder | PaperEncoder, origin: dict[str, str]) -> Path:
     """Writes an encoder's weights; the file appears under its name only when it is whole.
 
     Args:
@@ -29,6 +30,7 @@ def save(path: str | os.PathLike, encoder: PixelEncoder, origin: dict[str, str])
     path = Path(path)
     header = {
         "format": FORMAT,
+        "encoder": type(encoder).__name__,
         "config": json.dumps(encoder.config),
         "lattices": json.dumps([encoder.coarse_lattice, encoder.fine_lattice]),
         "calibration": json.dumps(encoder.calibration),
@@ -46,7 +48,7 @@ def read_header(path: str | os.PathLike) -> dict[str, str]:
     return _read(Path(path))[0]
 
 
-def load(path: str | os.PathLike) -> PixelEncoder:
+def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
     """The encoder of a checkpoint, in evaluation mode.
 
     Raises:
@@ -56,11 +58,12 @@ def load(path: str | os.PathLike) -> PixelEncoder:
     header, tensors = _read(Path(path))
     if header.get("format") != FORMAT:
         raise ValueError(f"load: {path} should be of format {FORMAT}, got {header.get('format', 'none')!r}.")
+    kind = header.get("encoder", "PixelEncoder")  # which the first files did not say
     try:
-        encoder = PixelEncoder(**json.loads(header["config"]))
+        encoder = ENCODERS[kind](**json.loads(header["config"]))
         encoder.calibration = tuple(float(weight) for weight in json.loads(header["calibration"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"load: the header of {path} does not describe a PixelEncoder ({error}).") from None
+        raise ValueError(f"load: the header of {path} does not describe a {kind} ({error}).") from None
     lattices = json.dumps([encoder.coarse_lattice, encoder.fine_lattice])
     if header.get("lattices") != lattices:
         raise ValueError(f"load: {path} should have lattices {lattices}, got {header.get('lattices', 'none')}.")
@@ -75,7 +78,7 @@ def load(path: str | os.PathLike) -> PixelEncoder:
     return encoder.eval()
 
 
-def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder:
+def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder | PaperEncoder:
     """The bundled encoder of a name, or the encoder of a checkpoint file.
 
     Raises:

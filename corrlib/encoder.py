@@ -2,7 +2,8 @@
 
 An encoder is called with (B, 3, H, W) float sRGB in [0, 1] and returns `Features`; it declares
 `coarse_lattice` and `fine_lattice`, and `calibration`, what the tracker's evidence means for it
-(`calibration.calibrate`); that is all the tracker asks of it.
+(`calibration.calibrate`); that is all the tracker asks of it. Training also asks for `raw`, the same
+features before they are scaled to unit length, of frames that may lack a channel of Lab.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from . import coords, frames, matching
 
 
 class Features(NamedTuple):
-    """Features of the same frames at two strides, unit length along C."""
+    """Features of the same frames at two strides, unit length along C unless they are said to be raw."""
 
     coarse: Float[Tensor, "B C h w"]
     fine: Float[Tensor, "B D h2 w2"]
@@ -87,13 +88,75 @@ class PixelEncoder(nn.Module):
         self.fine = nn.Conv2d(fine_channels, fine_channels, 1)
 
     def forward(self, rgb: Float[Tensor, "B 3 H W"]) -> Features:
+        return unit(self.raw(rgb))
+
+    def raw(self, rgb: Float[Tensor, "B 3 H W"], drop: int | None = None) -> Features:
+        """The features before they are scaled to unit length; `drop` is a channel of Lab that is not shown."""
         size_hw = tuple(rgb.shape[-2:])
-        if min(size_hw) < self.coarse_lattice.stride:
-            raise ValueError(f"encoder: frames should be at least 8 x 8 pixels, got {size_hw[0]} x {size_hw[1]}.")
-        at2 = self.stem(frames.rgb_to_lab(rgb).contiguous(memory_format=torch.channels_last))
+        at2 = self.stem(_shown(rgb, drop))
         at4 = self.stride4(at2)
         at8 = self.stride8(at4)
         fine = self.from2(at2)
         for features, stride in ((self.from4(at4), 4), (self.from8(at8), 8)):
             fine = fine + coords.relattice(features, coords.Lattice(stride), self.fine_lattice, size_hw)
-        return Features(matching.unit(self.coarse(at8)), matching.unit(self.fine(torch.relu(fine))))
+        return Features(self.coarse(at8), self.fine(torch.relu(fine)))
+
+
+class PaperEncoder(nn.Module):
+    """The paper's encoder: a ResNet-18 without max-pool whose first three stages stay at stride 2.
+
+    Fine features are the 256 channels of the third stage, 2.78 M parameters and 45.5 GMAC a frame of
+    256 x 256. Coarse ones are the 512 channels of the fourth stage, at stride 8, which can be trained
+    by labels of their own scale.
+
+    Args:
+        stage4: has the fourth stage, of 8.4 M parameters more. Without it coarse features are every
+            fourth of the fine ones.
+
+    Raises:
+        ValueError: a frame is smaller than one coarse cell.
+
+    Source: Li, Zhou and Liu, ICCV 2023; He et al., CVPR 2016.
+    Differs: their release runs the fourth stage and uses nothing of it.
+    """
+
+    coarse_lattice = coords.Lattice(8, 0.0)
+    fine_lattice = coords.Lattice(2, 0.0)
+
+    def __init__(self, stage4: bool = False):
+        super().__init__()
+        self.config = {"stage4": stage4}
+        self.calibration: tuple[float, ...] = UNCALIBRATED
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.stage1 = nn.Sequential(Residual(64, 64), Residual(64, 64))
+        self.stage2 = nn.Sequential(Residual(64, 128), Residual(128, 128))
+        self.stage3 = nn.Sequential(Residual(128, 256), Residual(256, 256))
+        self.stage4 = nn.Sequential(Residual(256, 512, 4), Residual(512, 512)) if stage4 else None
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, Residual):
+                nn.init.zeros_(module.norm2.weight)  # each block begins as its shortcut
+
+    def forward(self, rgb: Float[Tensor, "B 3 H W"]) -> Features:
+        return unit(self.raw(rgb))
+
+    def raw(self, rgb: Float[Tensor, "B 3 H W"], drop: int | None = None) -> Features:
+        """The features before they are scaled to unit length; `drop` is a channel of Lab that is not shown."""
+        fine = self.stage3(self.stage2(self.stage1(self.stem(_shown(rgb, drop)))))
+        return Features(fine[..., ::4, ::4] if self.stage4 is None else self.stage4(fine), fine)
+
+
+def unit(features: Features) -> Features:
+    """Both maps scaled to unit length along C."""
+    return Features(*map(matching.unit, features))
+
+
+def _shown(rgb: Float[Tensor, "B 3 H W"], drop: int | None) -> Float[Tensor, "B 3 H W"]:
+    """What an encoder's first layer is given: Lab, with all or all but one of its channels."""
+    if min(rgb.shape[-2:]) < 8:
+        raise ValueError(f"encoder: frames should be at least 8 x 8 pixels, got {rgb.shape[-2]} x {rgb.shape[-1]}.")
+    lab = frames.rgb_to_lab(rgb)
+    if drop is not None:
+        lab = frames.drop_channel(lab, drop)
+    return lab.contiguous(memory_format=torch.channels_last)

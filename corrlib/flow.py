@@ -49,18 +49,20 @@ def visible_by_consistency(
     flow_1to0: Float[Tensor, "B 2 H W"],
     alpha: float = 0.01,
     beta: float = 0.5,
+    legacy: bool = False,
 ) -> Bool[Tensor, "B H W"]:
     """Pixels of frame 0 that come back: forward-backward consistency, with |.| in pixels.
 
     |f01(x) + f10(x + f01(x))|^2 < alpha * (|f01(x)|^2 + |f10(x + f01(x))|^2) + beta, and the
-    flow ends inside frame 1. `alpha` has no unit, `beta` is in pixels squared.
+    flow ends inside frame 1. `alpha` has no unit, `beta` is in pixels squared. With `legacy` the
+    threshold is that of the paper's released code, which doubles f01 where it should square it.
 
     Source: Meister, Hur and Roth, UnFlow, AAAI 2018, equation 1.
     Differs: theirs does not look at the frame's border.
     """
     returned, inside = warp(flow_1to0, flow_0to1)
     gap = (flow_0to1 + returned).square().sum(dim=1)
-    size = flow_0to1.square().sum(dim=1) + returned.square().sum(dim=1)
+    size = (2 * flow_0to1 if legacy else flow_0to1.square()).sum(dim=1) + returned.square().sum(dim=1)
     return (gap < alpha * size + beta) & inside
 
 

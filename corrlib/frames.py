@@ -283,3 +283,18 @@ def rgb_to_lab(frames: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     f = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     x, y, z = f.unbind(1)
     return torch.stack([(116 * y - 66) / 50, 500 * (x - y) / 127, 200 * (y - z) / 127], dim=1)
+
+
+def drop_channel(lab: Float[Tensor, "B 3 H W"], channel: int) -> Float[Tensor, "B 3 H W"]:
+    """Normalised Lab without one of its channels: that one 0, the others times 3/2.
+
+    Raises:
+        ValueError: the channel is none of 0, 1 and 2.
+
+    Source: Lai, Lu and Xie, MAST, CVPR 2020; Li, Zhou and Liu, ICCV 2023, drop a (1) or b (2).
+    """
+    if channel not in (0, 1, 2):
+        raise ValueError(f"drop_channel: channel should be 0, 1 or 2, got {channel}.")
+    kept = lab.new_full((3, 1, 1), 1.5)
+    kept[channel] = 0
+    return lab * kept

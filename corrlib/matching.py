@@ -54,13 +54,25 @@ def window_correlation(
     Raises:
         ValueError: as for `correlate`, or the radius is negative or larger than the map.
     """
-    check_features("window_correlation", query, key)
     _check_radius("window_correlation", radius, key)
     cells = window_cells(centre, radius)
+    return cell_correlation(query, key, cells, "window_correlation"), cells
+
+
+def cell_correlation(
+    query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], cells: Float[Tensor, "B N K 2"], name: str = ""
+) -> Float[Tensor, "B N K"]:
+    """Inner products of each query vector with cells of its own, -inf for those outside the map.
+
+    Raises:
+        ValueError: as for `correlate`, in the name of the function that asks.
+    """
+    name = name or "cell_correlation"
+    check_features(name, query, key)
     index, inside = _index(cells, key)
     correlation = windows.WindowCorrelation.apply(query, key, index)
-    check_finite("window_correlation", correlation, query=query, key=key)
-    return correlation.masked_fill(~inside, float("-inf")), cells
+    check_finite(name, correlation, query=query, key=key)
+    return correlation.masked_fill(~inside, float("-inf"))
 
 
 def window_features(

@@ -86,7 +86,11 @@ def methods(
             holds other weights.
         FileNotFoundError: a file of weights is not there.
     """
-    sharper = tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03), PropagationConfig(temperature=0.05)
+    # Descriptors answer best as they do here; what they carry on taller frames, and what more softly, is worse.
+    sharper = (
+        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03),
+        PropagationConfig(lines=256, top_k=10, temperature=0.05),
+    )
     dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
     found = {
         "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),

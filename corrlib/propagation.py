@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,10 +18,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import coords, frames
+from . import coords, frames, softmasks
 from .encoder import Features
 
 BLOCK = 8  # cells on a side of the blocks of queries that are multiplied at once
+ROWS = 60  # of cells on the shorter side of a frame, where no stride is asked for
 SAME = 1e-3  # where all labels in sight differ by less, nobody need be asked
 
 
@@ -30,13 +30,13 @@ SAME = 1e-3  # where all labels in sight differ by less, nobody need be asked
 class PropagationConfig:
     """How labels are carried."""
 
-    lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
-    stride: int = 4  # of the grid that holds labels, in pixels of the reduced frame
+    lines: int = 480  # frames whose shorter side has more pixels are reduced to so many there; 0 never
+    stride: int = 0  # of the grid of labels, in pixels of the reduced frame; 0 makes its shorter side 60 cells
     coarse: float = 0.5  # share of the coarse features in the similarity
     recent: int = 7  # frames remembered beside the first one
     radius: float = 16.0  # of the circle of cells looked at, in cells
-    top_k: int = 10  # only so many cells of all memory count; 0 for all
-    temperature: float = 0.08
+    top_k: int = 20  # only so many cells of all memory count; 0 for all
+    temperature: float = 0.12
     least: float = 0.3  # range of an object's soft mask below which it is not stretched to 1; 1 never does
     edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none
     sigma: float = 6.0  # of the Gaussian a joint is drawn as, in pixels of the reduced frame
@@ -44,7 +44,7 @@ class PropagationConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried."""
-        for name, least in (("lines", 0), ("stride", 1), ("recent", 1), ("radius", 1), ("top_k", 0), ("edge", 0)):
+        for name, least in (("lines", 0), ("stride", 0), ("recent", 1), ("radius", 1), ("top_k", 0), ("edge", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"PropagationConfig: {name} should be at least {least}, got {getattr(self, name)}.")
         if not 0 <= self.coarse <= 1:
@@ -53,9 +53,15 @@ class PropagationConfig:
             if not getattr(self, name) > 0:
                 raise ValueError(f"PropagationConfig: {name} should be above 0, got {getattr(self, name)}.")
 
+    def grid(self, size_hw: tuple[int, int]) -> coords.Lattice:
+        """The cells that hold the labels of a (reduced) frame of that size."""
+        return coords.Lattice(self.stride or max(2, round(min(size_hw) / ROWS)))
+
 
 # The paper's: fine features alone, at stride 2, first frame and five more, counted twice while they are the same.
-PAPER = PropagationConfig(stride=2, coarse=0.0, recent=5, radius=15.0, top_k=10, temperature=0.07, edge=0, least=1.0)
+PAPER = PropagationConfig(
+    lines=256, stride=2, coarse=0.0, recent=5, radius=15.0, top_k=10, temperature=0.07, edge=0, least=1.0
+)
 
 
 def propagate_masks(
@@ -98,19 +104,19 @@ def iterate_masks(
         FileNotFoundError, ValueError: as `propagate_masks`, when the first mask is asked for.
     """
     config, opened = config or PropagationConfig(), frames.open_video(video)
-    mask = check_mask("propagate_masks", first_mask, opened.size_hw)
+    mask = softmasks.check_mask("propagate_masks", first_mask, opened.size_hw)
     onehot = F.one_hot(mask).permute(2, 0, 1)[None].float()
-    grid = coords.Lattice(config.stride)
     yield mask
     work_hw = coords.reduced_size(opened.size_hw, config.lines)
-    first = _to_grid(coords.resize_maps(onehot, work_hw), config.stride)
+    grid = config.grid(work_hw)
+    first = softmasks.to_grid(coords.resize_maps(onehot, work_hw), grid.stride)
     for frame, labels in _carried(model, opened, first, config):
         maps = coords.relattice(labels, grid, coords.PIXELS, work_hw)
         if config.edge:
-            maps = _to_edges(maps, frame, config.edge)
+            maps = softmasks.to_edges(maps, frame, config.edge)
         if config.least < 1:
-            maps = _stretched(maps, config.least)
-        yield _largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu()
+            maps = softmasks.stretched(maps, config.least)
+        yield softmasks.largest(coords.resize_maps(maps, opened.size_hw)[0]).cpu()
 
 
 def propagate_joints(
@@ -145,7 +151,8 @@ def propagate_joints(
         x, y = joints[outside][0].tolist()
         size = f"{opened.size_hw[1]} x {opened.size_hw[0]}"
         raise ValueError(f"propagate_joints: joint ({x:g}, {y:g}) should be inside the frame of {size} pixels.")
-    work_hw, grid = coords.reduced_size(opened.size_hw, config.lines), coords.Lattice(config.stride)
+    work_hw = coords.reduced_size(opened.size_hw, config.lines)
+    grid = config.grid(work_hw)
     at = coords.resize_points(joints, opened.size_hw, work_hw)
     cells = coords.to_pixels(coords.grid(coords.lattice_size(work_hw, grid)), grid)
     first = torch.exp(-(cells - at[:, None, None]).square().sum(-1) / (2 * config.sigma**2))[None]
@@ -188,8 +195,7 @@ def _joint(
     features: Features, lattices: tuple, size_hw: tuple[int, int], config: PropagationConfig
 ) -> Float[Tensor, "h w C"]:
     """Coarse and fine features at the cells of the label grid, as one vector whose products weigh both."""
-    grid = coords.Lattice(config.stride)
-    parts = []
+    grid, parts = config.grid(size_hw), []
     for values, lattice, share in zip(features, lattices, (config.coarse, 1 - config.coarse)):
         if share:
             parts.append(math.sqrt(share) * F.normalize(coords.relattice(values, lattice, grid, size_hw)[0], dim=0))
@@ -241,74 +247,3 @@ def _circle(radius: float, device: torch.device) -> Float[Tensor, "b b M M"]:
     reach = math.ceil(radius) - 1
     away = coords.grid((BLOCK + 2 * reach,) * 2, device) - reach - coords.grid((BLOCK, BLOCK), device)[:, :, None, None]
     return torch.zeros_like(away[..., 0]).masked_fill_(away.square().sum(-1) >= radius**2, -math.inf)
-
-
-def _to_grid(maps: Float[Tensor, "B K H W"], stride: int) -> Float[Tensor, "B K h w"]:
-    """Means over the pixels around each cell of the label grid."""
-    if stride == 1:
-        return maps
-    reach = stride // 2
-    return F.avg_pool2d(maps, 2 * reach + 1, stride, reach, count_include_pad=False)
-
-
-def _to_edges(maps: Float[Tensor, "1 K H W"], frame: Float[Tensor, "1 3 H W"], radius: int) -> Float[Tensor, "1 K H W"]:
-    """Soft masks drawn to the edges of the image: around each pixel a mask is a linear function of colour.
-
-    Source: He, Sun and Tang, Guided image filtering, TPAMI 2013.
-    """
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.blur(values, (2 * radius + 1,) * 2).reshape(values.shape)
-
-    colour, mask = (rearrange(v[0], "C H W -> H W C").numpy(force=True) for v in (frame, maps))
-    colour, mask = np.ascontiguousarray(colour), np.ascontiguousarray(mask)
-    around, level = mean(colour), mean(mask)
-    spread = mean(np.einsum("hwi,hwj->hwij", colour, colour).reshape(*colour.shape[:2], 9)).reshape(*colour.shape, 3)
-    spread = spread - np.einsum("hwi,hwj->hwij", around, around) + 1e-3 * np.eye(3, dtype=np.float32)
-    both = np.stack([mean(colour[..., i : i + 1] * mask) - around[..., i : i + 1] * level for i in range(3)], axis=-2)
-    a, b, c = np.moveaxis(spread, -2, 0)  # inverted by cofactors, ten times faster than by numpy's solve
-    cofactors = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=-2)
-    slope = np.einsum("hwij,hwjk->hwik", cofactors, both) / (a * cofactors[..., 0, :]).sum(-1)[..., None, None]
-    offset = mean(np.ascontiguousarray(level - np.einsum("hwi,hwik->hwk", around, slope)))
-    slope = np.stack([mean(np.ascontiguousarray(slope[..., i, :])) for i in range(3)], axis=-2)
-    drawn = np.einsum("hwi,hwik->hwk", colour, slope) + offset
-    return rearrange(torch.from_numpy(drawn.astype(np.float32)), "H W K -> 1 K H W").to(maps.device)
-
-
-def _stretched(maps: Float[Tensor, "1 K H W"], least: float) -> Float[Tensor, "1 K H W"]:
-    """Each label's map from 0 to 1 over the frame: means of means sink, those of small things most.
-
-    Less than a range of `least` is taken for that: what has left the frame stays out of it.
-
-    Source: Jabri, Owens and Efros, NeurIPS 2020, whose evaluation does so too.
-    """
-    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
-    return (maps - low) / (high - low).clamp(min=least)
-
-
-def _largest(maps: Float[Tensor, "K H W"]) -> Int[Tensor, "H W"]:
-    """The number of the largest map at each pixel, ten times faster than argmax over K."""
-    top, number = maps[0].clone(), torch.zeros_like(maps[0], dtype=torch.long)
-    for k in range(1, len(maps)):
-        number[maps[k] > top] = k
-        torch.maximum(top, maps[k], out=top)
-    return number
-
-
-def check_mask(name: str, first_mask: Tensor | np.ndarray, size_hw: tuple[int, int]) -> Int[Tensor, "H W"]:
-    """A mask as int64 on the CPU, refused where it is none of the first frame's."""
-    mask = torch.as_tensor(first_mask).cpu()
-    if mask.is_floating_point() or mask.is_complex():
-        raise ValueError(f"{name}: first_mask should be integers or booleans, got {mask.dtype}.")
-    if tuple(mask.shape) != tuple(size_hw):
-        raise ValueError(f"{name}: first_mask should be {size_hw} (H, W) as frames, got {tuple(mask.shape)}.")
-    found = mask.long().unique().tolist()
-    if found[0] < 0:
-        raise ValueError(f"{name}: first_mask should hold ids from 0, got {found[0]}.")
-    if found[-1] == 0:
-        raise ValueError(f"{name}: first_mask should hold at least one object, got background only.")
-    missing = next((i for i in range(1, found[-1]) if i not in found), None)
-    if missing:
-        expected = f"each object from 1 to {found[-1]}; number them without gaps"
-        raise ValueError(f"{name}: first_mask should hold {expected}, got no pixel of object {missing}.")
-    return mask.long()

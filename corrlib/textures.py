@@ -226,12 +226,14 @@ def crop(picture: Float[Tensor, "3 H W"], size: int, generator: torch.Generator)
     return ((piece - piece.mean()) * gain * uniform(0.8, 1.4, generator) + uniform(0.3, 0.7, generator)).clamp(0, 1)
 
 
-def texture(split: str, size: int, generator: torch.Generator, own: tuple[Path, ...] = ()) -> Float[Tensor, "3 S S"]:
+def texture(
+    split: str, size: int, generator: torch.Generator, own: tuple[Path, ...] = (), photographs: bool = True
+) -> Float[Tensor, "3 S S"]:
     """A random texture of the "train" or "val" split: six in ten a photograph, or a picture of one's own."""
     if own and uniform(0, 1, generator) < 0.5:
         pictures = stills(own[int(uniform(0, len(own), generator))])
         return crop(pictures[int(uniform(0, len(pictures), generator))].float() / 255, size, generator)
-    if uniform(0, 1, generator) < 0.6:
+    if photographs and uniform(0, 1, generator) < 0.6:
         names = PHOTOGRAPHS[split]
         return crop(photograph(names[int(uniform(0, len(names), generator))]), size, generator)
     families = FAMILIES[split]
@@ -243,7 +245,9 @@ def texture(split: str, size: int, generator: torch.Generator, own: tuple[Path, 
 
 
 @functools.lru_cache(maxsize=2)
-def bank(split: str, count: int, size: int, seed: int, own: tuple[Path, ...] = ()) -> UInt8[Tensor, "count 3 S S"]:
+def bank(
+    split: str, count: int, size: int, seed: int, own: tuple[Path, ...] = (), photographs: bool = True
+) -> UInt8[Tensor, "count 3 S S"]:
     """A fixed set of textures, drawn once and shared by many scenes.
 
     Args:
@@ -252,10 +256,11 @@ def bank(split: str, count: int, size: int, seed: int, own: tuple[Path, ...] = (
         size: of their sides, pixels.
         seed: the same seed gives the same textures.
         own: images and videos of which half of them are made (`sources`).
+        photographs: without, all others come from the procedural families.
 
     Raises:
         ValueError: one of those files is broken.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = (texture(split, size, generator, own) for _ in range(count))
+    drawn = (texture(split, size, generator, own, photographs) for _ in range(count))
     return torch.stack([(picture * 255).round().to(torch.uint8) for picture in drawn])

@@ -1,156 +1,26 @@
-"""One training step, and the loop around it.
+"""The training loop: it goes on where it stopped, and refuses what cannot be trained before its first step."""
 
-A step looks at a few short clips. In each, every frame asks every other one where its points
-went; the answer is compared with the soft label of the exact track, over the whole coarse map
-and over a window of the fine one.
-"""
-
+import copy
 import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import Dataset
 
-from . import augment, coords, frames, labels, matching, synthetic, textures
-from .losses import LossWeights, soft_label_cross_entropy
+from . import alignment, coords, labels
+from .encoder import PaperEncoder, PixelEncoder
+from .losses import LossWeights
+from .recipes import TrainConfig as TrainConfig
 from .samples import TrackClip
-
-CLIPS_PER_BANK = 600  # clips until the textures at hand are drawn anew
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """All that decides what is learnt; equal configurations give equal weights on one machine."""
-
-    steps: int = 2000
-    clips: int = 4  # a step
-    frames: int = 3  # a clip, all of them matched with each other
-    size: int = 160  # pixels, square
-    points: int = 192  # a clip, asked in all of its frames
-    max_gap: float = 24.0  # frames between neighbouring frames of a clip, log-uniform from 1
-    appearance: float = 1.0  # strength of augment.change_appearance
-    textures: int = 96  # at hand at a time
-    texture_folder: str = ""  # of images and videos that half of them are made of
-    content: str = "{}"  # what differs from synthetic.Content, as JSON
-    label: str = "bilinear"  # labels.KINDS
-    temperature: float = 0.07
-    radius: int = 6  # of the window on the fine map, in cells
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    width: int = 32  # of the encoder
-    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained, before the first step."""
-        for name in ("steps", "clips", "points", "temperature", "learning_rate", "width"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")
-        labels.check_kind(self.label)
-        if self.frames < 2 or self.size < 32 or self.max_gap < 1:
-            raise ValueError(
-                "TrainConfig: frames should be at least 2, size 32 and max_gap 1, "
-                f"got {self.frames}, {self.size} and {self.max_gap}."
-            )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clips of equal length and size, stacked."""
-
-    video: Float[Tensor, "B T 3 H W"]
-    tracks: Float[Tensor, "B T N 2"]
-    visible: Bool[Tensor, "B T N"]
-
-
-def train_step(encoder: nn.Module, batch: Batch, config: TrainConfig, weights: LossWeights) -> dict[str, Tensor]:
-    """The losses of one batch: every frame asks every other where its points went.
-
-    Returns:
-        "coarse" and "fine", the soft-label cross-entropies in nat, and "total", their weighted sum.
-    """
-    B, T = batch.video.shape[:2]
-    with torch.autocast(batch.video.device.type, torch.bfloat16, enabled=config.bfloat16):
-        features = encoder(rearrange(batch.video, "B T c H W -> (B T) c H W"))
-    coarse, fine = (rearrange(f.float(), "(B T) C h w -> T B C h w", B=B).unbind() for f in features)
-    coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
-    fine_cells = coords.to_cells(batch.tracks, encoder.fine_lattice)
-    every_cell = rearrange(coords.grid(tuple(coarse[0].shape[-2:]), coarse[0].device), "h w c -> (h w) c")
-    pairs = list(itertools.permutations(range(T), 2))
-    totals = {"coarse": 0.0, "fine": 0.0}
-    for i, j in pairs:
-        seen = batch.visible[:, i] & batch.visible[:, j]
-        query = matching.features_at(coarse[i], coarse_cells[:, i])
-        logits = matching.correlate(query, coarse[j]).flatten(2) / config.temperature
-        label, valid = labels.soft_label(coarse_cells[:, j], every_cell.expand(*logits.shape, 2), config.label)
-        totals["coarse"] += soft_label_cross_entropy(logits, label, valid & seen) / len(pairs)
-
-        query = matching.features_at(fine[i], fine_cells[:, i])
-        # The window lies where a coarse search might put it: near the target, not on it.
-        centre = fine_cells[:, j] + (config.radius - 1.5) * (2 * torch.rand_like(fine_cells[:, j]) - 1)
-        logits, cells = matching.window_correlation(query, fine[j], centre, config.radius)
-        label, valid = labels.soft_label(fine_cells[:, j], cells, config.label)
-        valid = valid & seen & ~(torch.isneginf(logits) & (label > 0)).any(dim=-1)
-        totals["fine"] += soft_label_cross_entropy(logits / config.temperature, label, valid) / len(pairs)
-    return {**totals, "total": weights.coarse * totals["coarse"] + weights.fine * totals["fine"]}
-
-
-class ProceduralClips(torch.utils.data.Dataset):
-    """Short procedural clips with irregular gaps; clip i of a seed is always the same.
-
-    Raises:
-        ValueError: the content is no content, or a file among the textures is broken.
-        FileNotFoundError: there is no such folder of textures, or nothing to use in it.
-    """
-
-    def __init__(self, config: TrainConfig, start: int = 0):
-        self.config, self.start = config, start
-        self.content = synthetic.read_content(config.content)
-        self.own = textures.sources(config.texture_folder) if config.texture_folder else ()
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.clips - self.start
-
-    def __getitem__(self, index: int) -> TrackClip:
-        config, index = self.config, index + self.start
-        seed = config.seed * 100_000_007 + index
-        g = torch.Generator().manual_seed(seed)
-        gaps = torch.exp(torch.rand(config.frames - 1, generator=g) * math.log(config.max_gap))
-        times = [0.0, *gaps.cumsum(0).tolist()]
-        bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
-        bank = textures.bank("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, self.own)
-        made = synthetic.scene(seed, (config.size, config.size), bank, content=self.content)
-        return synthetic.track_clip(made, times, config.points, query_frames=config.frames)
-
-
-def collate(clips: list[TrackClip]) -> Batch:
-    """Clips as one batch."""
-    video = torch.stack([frames.to_float(clip.video) for clip in clips])
-    return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]))
-
-
-def batches(config: TrainConfig, start: int, workers: int) -> Iterator[Batch]:
-    """Batches from step `start` on, the same for any number of worker processes."""
-    loader = torch.utils.data.DataLoader(
-        ProceduralClips(config, start * config.clips),
-        batch_size=config.clips,
-        num_workers=workers,
-        collate_fn=collate,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=4 if workers else None,
-    )
-    for step, batch in enumerate(loader, start):
-        g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + step)
-        B = len(batch.video)
-        changed = augment.change_appearance(rearrange(batch.video, "B T c H W -> (B T) c H W"), g, config.appearance)
-        yield Batch(rearrange(changed, "(B T) c H W -> B T c H W", B=B), batch.tracks, batch.visible)
+from .training_data import ProceduralClips as ProceduralClips
+from .training_data import batches, real_batches
+from .training_step import train_step as train_step
 
 
 def train(
@@ -163,8 +33,10 @@ def train(
     report: Callable[[int, dict[str, float]], None] | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     evaluate_every: int = 0,
+    teacher: nn.Module | None = None,
+    clips: Dataset | list[TrackClip] | None = None,
 ) -> list[dict[str, float]]:
-    """Trains an encoder in place on procedural video.
+    """Trains an encoder in place.
 
     Args:
         encoder: the network; left in evaluation mode.
@@ -176,38 +48,62 @@ def train(
         seconds: a time budget; training stops cleanly when it is used up.
         report: called after each step with its number and losses.
         evaluate: called with the encoder every `evaluate_every` steps; what it returns is logged.
+        teacher: whose features make the labels of the teacher kinds; with `teacher_momentum` it is
+            where a running mean of the student begins, which without one begins as the student.
+        clips: labelled clips in place of those that the configuration names, as many.
 
     Returns:
-        one record a step: step, learning_rate, seconds, each loss, what `evaluate` said.
+        one record a step: step, learning_rate, seconds, each loss, what `evaluate` said; with the
+        domain loss also the discriminator's accuracy and the norm of the gradient it sends.
 
     Raises:
-        ValueError: a loss is not finite, or the state found is of another configuration.
+        ValueError: as for `check`; a loss is not finite, or the state found is of another configuration.
+        FileNotFoundError: data that the configuration names is not there.
     """
     weights = weights or LossWeights()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    warm_up = max(1, config.steps // 20)
+    if config.teacher_momentum:
+        teacher = copy.deepcopy(teacher or encoder)
+    check(encoder, config, weights, teacher)
+    teacher = None if teacher is None else teacher.eval()
+    discriminator = new_discriminator(encoder, config) if weights.domain else None
+    parts = {"encoder": encoder, "discriminator": discriminator}
+    parameters = [p for part in parts.values() if part is not None for p in part.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    warm_up = max(1, int(config.steps * config.warm_up + 1e-9))
 
     def pace(step: int) -> float:
         return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
-    history: list[dict[str, float]] = []
+    parts |= {"optimizer": optimizer, "scheduler": scheduler}
+    parts |= {"teacher": teacher if config.teacher_momentum else None}
+    what, history = json.dumps([asdict(config), asdict(weights)]), []
     if state_path and Path(state_path).exists():
-        history = load_state(Path(state_path), encoder, optimizer, scheduler, config)
+        history = load_state(Path(state_path), parts, what)
     begun = saved = time.monotonic()
     encoder.to(memory_format=torch.channels_last)
-    for step, batch in enumerate(batches(config, len(history), workers), len(history)):
+    nothing = itertools.repeat(None)
+    wanted = weights.coarse or weights.fine or weights.masks
+    labelled = batches(config, len(history), workers, clips, bool(weights.masks)) if wanted else nothing
+    real = real_batches(config, len(history), workers) if weights.reconstruction or weights.domain else nothing
+    for step, batch, unlabelled in zip(range(len(history), config.steps), labelled, real):
         torch.manual_seed(config.seed * 1_000_003 + step)  # of the windows' places, in train_step
         encoder.train()
-        losses = train_step(encoder, batch, config, weights)
-        if not torch.isfinite(losses["total"]):
-            raise ValueError(f"train: the loss is {losses['total'].item()} at step {step}; try a lower learning_rate.")
+        given = (encoder, discriminator, batch, unlabelled, config, weights, teacher)
+        found = train_step(*given, progress=step / config.steps)
+        if not torch.isfinite(found["total"]):
+            raise ValueError(f"train: the loss is {found['total'].item()} at step {step}; try a lower learning_rate.")
         optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        found["total"].backward()
+        for part in (encoder, discriminator):
+            if part is not None and config.clip_gradient:
+                nn.utils.clip_grad_norm_(part.parameters(), config.clip_gradient)
         optimizer.step()
+        if config.teacher_momentum:
+            follow(teacher, encoder, config.teacher_momentum)
         record = {"step": step, "learning_rate": scheduler.get_last_lr()[0], "seconds": time.monotonic() - begun}
-        record |= {name: value.item() for name, value in losses.items()}
+        record |= {name: value.item() for name, value in found.items()}
+        record |= {"domain_gradient": discriminator.sent} if discriminator else {}
         scheduler.step()
         if evaluate and evaluate_every and (step + 1) % evaluate_every == 0:
             record |= evaluate(encoder.eval())
@@ -215,36 +111,91 @@ def train(
         if report:
             report(step, record)
         if state_path and time.monotonic() - saved > 60:
-            save_state(Path(state_path), encoder, optimizer, scheduler, config, history)
+            save_state(Path(state_path), parts, what, history)
             saved = time.monotonic()
         if time.monotonic() - begun > seconds:
             break
     if state_path:
-        save_state(Path(state_path), encoder, optimizer, scheduler, config, history)
+        save_state(Path(state_path), parts, what, history)
     encoder.eval()
     return history
 
 
-def save_state(path: Path, encoder: nn.Module, optimizer, scheduler, config: TrainConfig, history: list) -> None:
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Moves a teacher's weights towards the student's; its batch statistics are the student's."""
+    for mine, other in zip(teacher.parameters(), student.parameters()):
+        mine.lerp_(other, 1 - momentum)
+    for mine, other in zip(teacher.buffers(), student.buffers()):
+        mine.copy_(other)
+
+
+def save_state(path: Path, parts: dict, what: str, history: list) -> None:
     """All that is needed to go on, written to a temporary name first so that a kill loses no file."""
-    state = {
-        "config": json.dumps(asdict(config)),
-        "history": json.dumps(history),
-        "encoder": encoder.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": {k: v for k, v in scheduler.state_dict().items() if k != "lr_lambdas"},
-    }
+    states = {name: part.state_dict() for name, part in parts.items() if part is not None}
+    states["scheduler"] = {k: v for k, v in states["scheduler"].items() if k != "lr_lambdas"}
     partial = path.with_name(path.name + ".partial")
-    torch.save(state, partial)
+    torch.save({"config": what, "history": json.dumps(history), **states}, partial)
     partial.replace(path)
 
 
-def load_state(path: Path, encoder: nn.Module, optimizer, scheduler, config: TrainConfig) -> list[dict[str, float]]:
+def load_state(path: Path, parts: dict, what: str) -> list[dict[str, float]]:
     """Takes up a saved state; returns its history."""
     state = torch.load(path, weights_only=True)
-    if json.loads(state["config"]) != asdict(config):
+    if state["config"] != what:
         raise ValueError(f"train: {path} holds a training of another configuration; name another state_path.")
-    encoder.load_state_dict(state["encoder"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict({**scheduler.state_dict(), **state["scheduler"]})
+    for name, part in parts.items():
+        if part is not None:
+            own = part.state_dict() if name == "scheduler" else {}
+            part.load_state_dict({**own, **state[name]})
     return json.loads(state["history"])
+
+
+def new_encoder(config: TrainConfig) -> nn.Module:
+    """An untrained encoder of the kind that a configuration names."""
+    return PixelEncoder(config.width) if config.encoder == "small" else PaperEncoder(config.stage4)
+
+
+def new_discriminator(encoder: nn.Module, config: TrainConfig) -> alignment.Discriminator:
+    """An untrained discriminator for what a configuration shows it."""
+    channels = (2 * config.own_radius + 1) ** 2
+    if config.domain_input == "features":
+        with torch.no_grad():
+            channels = copy.deepcopy(encoder).eval().raw(torch.zeros(1, 3, 32, 32)).fine.shape[1]
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return alignment.Discriminator(channels)
+
+
+def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher: nn.Module | None) -> None:
+    """Refuse, before the first step, what cannot be trained.
+
+    Raises:
+        ValueError: real video, masks or a teacher are needed and missing, the teacher's lattices are not the
+            encoder's, or a window is larger than the fine map.
+    """
+    if (weights.reconstruction or weights.domain) and not config.real_videos:
+        raise ValueError(
+            "train: the losses reconstruction and domain need real video: real_videos should name a folder, got ''."
+        )
+    if weights.domain and not (weights.coarse or weights.fine):
+        raise ValueError("train: the domain loss needs labelled clips too: coarse or fine should be above 0.")
+    if weights.masks and config.labelled != "procedural":
+        raise ValueError(
+            f"train: the masks loss needs labelled clips with masks, procedural ones, got {config.labelled}."
+        )
+    longest = max(coords.lattice_size((config.size, config.size), encoder.fine_lattice))
+    own = weights.reconstruction or (weights.domain and config.domain_input != "features")
+    for name, used in (("radius", weights.fine), ("own_radius", own)):
+        if used and not getattr(config, name) <= longest:
+            raise ValueError(
+                f"train: {name} should be at most {longest}, the side of the fine map, got {getattr(config, name)}."
+            )
+    if config.label in labels.OF_TEACHER and (weights.coarse or weights.fine):
+        if teacher is None:
+            raise ValueError(f"train: labels of kind {config.label} need a teacher, got none.")
+        ours, theirs = ((m.coarse_lattice, m.fine_lattice) for m in (encoder, teacher))
+        if ours != theirs:
+            raise ValueError(f"train: the teacher should have the encoder's lattices {ours}, got {theirs}.")
+        if config.legacy_label_norm and not hasattr(teacher, "raw"):
+            raise ValueError("train: legacy_label_norm needs a teacher with raw features, such as one of ours.")

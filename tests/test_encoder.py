@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from corrlib import coords
-from corrlib.encoder import PixelEncoder
+from corrlib import checkpoints, coords, frames, tracking
+from corrlib.encoder import PaperEncoder, PixelEncoder, unit
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,92 @@ def test_size_is_about_a_million():
 def test_message(encoder):
     with pytest.raises(ValueError, match="at least 8 x 8 pixels, got 7 x 40"):
         encoder(torch.rand(1, 3, 7, 40))
+
+
+@pytest.fixture(scope="module")
+def paper():
+    torch.manual_seed(0)
+    return PaperEncoder().eval()
+
+
+def test_the_papers_encoder_has_the_papers_size(paper):
+    """2.78 M parameters, 45.5 GMAC a frame of 256 x 256, and 150 MiB of correlations a pair."""
+    assert sum(p.numel() for p in paper.parameters()) == 2_782_784
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        fine = PaperEncoder().eval().raw(torch.zeros(1, 3, 256, 256)).fine
+    convolutions = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    assert convolutions / 2 == pytest.approx(45.5e9, rel=0.005)
+    assert fine.shape == (1, 256, 128, 128)
+    volume = (2 * 24 + 1) ** 2 * fine.shape[2] * fine.shape[3] * 4
+    assert volume / 2**20 == pytest.approx(150, abs=0.1)
+
+
+@pytest.mark.parametrize("stage4", [False, True])
+@pytest.mark.parametrize("size_hw", [(37, 53), (8, 9), (41, 40)])
+def test_the_papers_lattices(stage4, size_hw):
+    model = PaperEncoder(stage4).eval()
+    coarse, fine = model.raw(torch.rand(1, 3, *size_hw))
+    assert coarse.shape == (1, 512 if stage4 else 256, *coords.lattice_size(size_hw, model.coarse_lattice))
+    assert fine.shape == (1, 256, *coords.lattice_size(size_hw, model.fine_lattice))
+    if not stage4:  # every fourth cell lies where the coarse lattice says
+        assert torch.equal(coarse, fine[..., ::4, ::4])
+
+
+@pytest.mark.parametrize(("which", "stride"), [("coarse", 8), ("fine", 2)])
+def test_the_papers_lattices_by_back_propagation(which, stride, monkeypatch):
+    """As above for the small encoder: positive weights and input, batch norm the identity."""
+    model = PaperEncoder(stage4=True).eval()
+    for name, parameter in model.named_parameters():
+        parameter.data.fill_(1e-3 if parameter.ndim == 4 else (1.0 if name.endswith("weight") else 0.0))
+    lab = torch.rand(1, 3, 121, 137, requires_grad=True)
+    monkeypatch.setattr(frames, "rgb_to_lab", lambda rgb: lab)
+    out = getattr(model.raw(torch.zeros(1, 3, 121, 137)), which)
+    row, column = out.shape[2] // 2, out.shape[3] // 2
+    (gradient,) = torch.autograd.grad(out[0, :, row, column].sum(), lab)
+    mass = gradient[0].abs().sum(dim=0)
+    centre = (coords.grid((121, 137)) * mass[..., None]).sum(dim=(0, 1)) / mass.sum()
+    declared = coords.to_pixels(torch.tensor([float(column), float(row)]), coords.Lattice(stride))
+    assert torch.allclose(centre, declared, atol=0.05), (centre, declared)
+
+
+def test_blocks_begin_as_their_shortcuts(paper):
+    block = paper.stage1[0]
+    values = torch.rand(1, 64, 5, 6)
+    assert torch.allclose(block(values), values)
+
+
+@pytest.mark.parametrize("kind", [PixelEncoder, PaperEncoder])
+def test_raw_features_point_the_same_way(kind):
+    model = kind().eval()
+    shown = torch.rand(1, 3, 24, 32)
+    for raw, normalised, other in zip(model.raw(shown), model(shown), unit(model.raw(shown))):
+        assert torch.equal(normalised, other)
+        assert not torch.allclose(raw.norm(dim=1), torch.ones(()), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", [PixelEncoder, PaperEncoder])
+@pytest.mark.parametrize("channel", [1, 2])
+def test_a_dropped_channel_never_reaches_the_encoder(kind, channel, monkeypatch):
+    """Whatever the channel holds, the features are the same; of the other channels they are not."""
+    torch.manual_seed(0)
+    model, shown = kind().eval(), torch.rand(1, 3, 24, 32)
+    plain = frames.rgb_to_lab(shown)
+    found = {}
+    for changed in (None, 1, 2):
+        lab = plain.clone()
+        if changed:
+            lab[:, changed] = torch.rand(24, 32)
+        monkeypatch.setattr(frames, "rgb_to_lab", lambda rgb, lab=lab: lab)
+        found[changed] = model.raw(shown, drop=channel).fine
+    assert torch.equal(found[None], found[channel])
+    assert not torch.allclose(found[None], found[3 - channel], atol=1e-3)
+
+
+def test_the_papers_encoder_is_saved_and_tracks(tmp_path, paper):
+    path = checkpoints.save(tmp_path / "paper.safetensors", paper, {})
+    again = checkpoints.load(path)
+    assert isinstance(again, PaperEncoder) and again.config == {"stage4": False}
+    video = (torch.rand(2, 3, 40, 56) * 255).to(torch.uint8)
+    assert torch.equal(paper(video.float() / 255).fine, again(video.float() / 255).fine)
+    still = tracking.track_points(again, video[:1].expand(3, -1, -1, -1), torch.tensor([[0.0, 25.0, 18.0]]))
+    assert (still.tracks - torch.tensor([25.0, 18.0])).abs().max() < 0.5

@@ -9,12 +9,12 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation predictions explorer panel exploration closeups costs tracker_costs export",
-    4: "training following tracking calibration propagation dense benchmarks "
+    5: "evaluation predictions claims explorer panel exploration closeups costs tracker_costs export",
+    4: "training training_data training_step following tracking calibration propagation dense benchmarks "
     "chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
-    "layouts shards",
-    2: "frames flow matching search coarse_to_fine windows",
+    "layouts shards recipes real_video",
+    2: "frames flow matching search coarse_to_fine windows softmasks",
     1: "coords samples",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
@@ -32,7 +32,7 @@ BESIDE = {
     "pages": (set(), 6),
     "_torchvision": (set(), 4),
 }
-DOORS = {"__init__", "__main__", "video_commands"}  # the package's own face imports what it likes
+DOORS = {"__init__", "__main__", "video_commands", "claim_commands"}  # the package's own face imports what it likes
 NEVER = {
     "losses": {"encoder", "alignment", "checkpoints"},  # never sees a model
     "encoder": {"labels", "losses"},  # never sees a label

@@ -79,3 +79,24 @@ def test_refusals(tmp_path, words, message):
     result = call(*words, "--out", tmp_path / "out")
     assert result.exit_code == 1 and "Error: " in result.output and message in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "paper"], "labels of kind teacher need a teacher, got none"),
+        (["--preset", "paper", "--teacher", "gone.safetensors"], "no file gone.safetensors"),
+        (
+            ["--weight", "sharpness=1"],
+            "unknown setting 'sharpness'; expected one of coarse, fine",
+        ),
+        (["--weight", "coarse=0", "--weight", "fine=0"], "weights should be at least 0 and not all 0"),
+        (["--weight", "domain=1"], "need real video: real_videos should name a folder"),
+        (["--weight", "domain=1", "--set", "real_videos=gone"], "real video: no folder gone"),
+        (["--set", "drop_channels=perhaps"], "drop_channels should be of type bool, got 'perhaps'"),
+    ],
+)
+def test_what_train_refuses(tmp_path, options, message):
+    done = CliRunner().invoke(__main__.main, ["train", str(tmp_path / "out.safetensors"), *options])
+    assert done.exit_code == 1 and message in done.output, done.output
+    assert not list(tmp_path.iterdir())

@@ -198,14 +198,3 @@ def test_dis_carries_masks_too(scene):
     assert torch.equal(still, masks[:1].expand(3, -1, -1))
     with pytest.raises(ValueError, match="preset should be one of ultrafast, fast, medium, got slow"):
         baselines.propagate_masks_dis(video, masks[0], preset="slow")
-
-
-def test_maps_are_stretched_over_the_frame_but_not_what_has_left_it():
-    """An object whose soft mask has sunk to 0.4 is whole again; one that is nowhere above 0.05 stays away."""
-    sunk = torch.zeros(1, 3, 4, 5)
-    sunk[0, 1, 1:3, 1:3], sunk[0, 2, 0, 0] = 0.4, 0.05
-    sunk[0, 0] = 1 - sunk[0, 1:].sum(dim=0)
-    stretched = propagation._stretched(sunk, least=0.3)
-    assert stretched[0, 1, 1, 1] == 1 and stretched[0, 2].max() < 0.2
-    assert propagation._largest(stretched[0]).unique().tolist() == [0, 1]
-    assert propagation._largest(sunk[0]).unique().tolist() == [0]

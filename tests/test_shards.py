@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import corrlib
-from corrlib import shards, training
+from corrlib import shards, training_data
 from corrlib.training import ProceduralClips, TrainConfig
 
 TINY = TrainConfig(steps=7, clips=1, frames=2, size=32, points=8, textures=3)
@@ -33,7 +33,7 @@ def test_clips_come_back_in_their_order(tmp_path, drawn):
     found = list(shards.Shards(tmp_path))
     assert len(found) == len(shards.Shards(tmp_path)) == 7
     assert all(same(one, drawn[i]) for i, one in enumerate(found))
-    batch = training.collate(found[:2])  # as in training
+    batch = training_data.collate(found[:2])  # as in training
     assert batch.video.shape == (2, 2, 3, 32, 32)
 
 

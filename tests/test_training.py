@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from corrlib import training
+from corrlib import baselines, training, training_data
 from corrlib.encoder import PixelEncoder
 from corrlib.losses import LossWeights
 from corrlib.training import TrainConfig
@@ -26,17 +26,18 @@ def weights_of(model):
 
 def test_one_batch_can_be_learnt_by_heart():
     """Overfit mode: both losses fall well below chance; one that is switched off does not."""
-    batch = next(training.batches(replace(TINY, appearance=0.0), 0, 0))
+    batch = next(training_data.batches(replace(TINY, appearance=0.0), 0, 0))
 
     def fall(weights):
+        """How far both losses fall; whatever is minimised, both are measured."""
         model = encoder()
         optimizer = torch.optim.Adam(model.parameters(), 5e-3)
         seen = []
         for step in range(30):
             torch.manual_seed(step)
-            losses = training.train_step(model, batch, TINY, weights)
+            losses = training.train_step(model, None, batch, None, TINY, LossWeights())
             optimizer.zero_grad()
-            losses["total"].backward()
+            (weights.coarse * losses["coarse"] + weights.fine * losses["fine"]).backward()
             optimizer.step()
             seen.append({name: value.item() for name, value in losses.items()})
         return {name: seen[0][name] - sum(s[name] for s in seen[-3:]) / 3 for name in ("coarse", "fine")}
@@ -47,22 +48,22 @@ def test_one_batch_can_be_learnt_by_heart():
 
 
 def test_total_is_the_weighted_sum():
-    batch = next(training.batches(TINY, 0, 0))
-    losses = training.train_step(encoder(), batch, TINY, LossWeights(coarse=2.0, fine=0.5))
+    batch = next(training_data.batches(TINY, 0, 0))
+    losses = training.train_step(encoder(), None, batch, None, TINY, LossWeights(coarse=2.0, fine=0.5))
     assert losses["total"].item() == pytest.approx(2 * losses["coarse"].item() + 0.5 * losses["fine"].item(), rel=1e-5)
 
 
 def test_hidden_points_teach_nothing():
-    batch = next(training.batches(TINY, 0, 0))
+    batch = next(training_data.batches(TINY, 0, 0))
     blind = replace(batch, visible=torch.zeros_like(batch.visible))
-    losses = training.train_step(encoder(), blind, TINY, LossWeights())
+    losses = training.train_step(encoder(), None, blind, None, TINY, LossWeights())
     assert losses["total"].item() == 0
 
 
 def test_clips_do_not_depend_on_workers_nor_on_the_start():
     config = replace(TINY, steps=3)
-    alone, helped = list(training.batches(config, 0, 0)), list(training.batches(config, 0, 1))
-    late = list(training.batches(config, 2, 0))
+    alone, helped = list(training_data.batches(config, 0, 0)), list(training_data.batches(config, 0, 1))
+    late = list(training_data.batches(config, 2, 0))
     assert len(alone) == len(helped) == 3 and len(late) == 1
     for one, two in zip([*alone, alone[2]], [*helped, late[0]]):
         assert torch.equal(one.video, two.video) and torch.equal(one.tracks, two.tracks)
@@ -125,7 +126,7 @@ def test_evaluation_and_reports_during_training():
         ({"frames": 1}, "frames should be at least 2, size 32 and max_gap 1, got 1"),
         ({"size": 16}, "got 3, 16 and"),
         ({"max_gap": 0.5}, "got 3, 160 and 0.5"),
-        ({"label": "soft"}, "label should be one of bilinear, hard, got 'soft'"),
+        ({"label": "soft"}, "label should be one of bilinear, hard, gaussian, teacher, teacher_gaussian, got 'soft'"),
     ],
 )
 def test_bad_configurations_are_refused_before_the_first_step(changes, message):
@@ -147,3 +148,117 @@ def test_a_state_of_another_training_is_refused(tmp_path):
     with pytest.raises(ValueError, match="training of another configuration"):
         training.train(encoder(), replace(TINY, seed=3), state_path=state)
     assert state.read_bytes() == before
+
+
+WHOLE = LossWeights(reconstruction=1.0, domain=1.0)
+
+
+def test_the_whole_method_resumes_and_logs(tmp_path, real_folder):
+    """With teacher, reconstruction and adversary, a broken run ends as the unbroken one, discriminator and all."""
+    config = replace(
+        TINY, real_videos=real_folder, own_radius=3, label="teacher", teacher_momentum=0.9, drop_channels=True
+    )
+    whole, broken, fresh, state = encoder(), encoder(), encoder(), tmp_path / "state.pt"
+    history = training.train(whole, config, WHOLE)
+    assert 1 <= len(training.train(broken, config, WHOLE, state, seconds=0.0)) < config.steps
+    resumed = training.train(fresh, config, WHOLE, state)
+    assert torch.equal(weights_of(whole), weights_of(fresh))
+    assert [r["total"] for r in resumed] == [r["total"] for r in history]
+    assert {"reconstruction", "domain", "domain_accuracy", "domain_gradient", "coarse", "fine"} <= history[0].keys()
+    with pytest.raises(ValueError, match="training of another configuration"):
+        training.train(encoder(), config, LossWeights(reconstruction=0.5, domain=1.0), state)
+
+
+def test_the_adversarys_gradient_grows_from_nothing(real_folder):
+    config = replace(TINY, real_videos=real_folder, own_radius=3)
+    history = training.train(encoder(), config, WHOLE)
+    assert history[0]["domain_gradient"] == 0 < history[1]["domain_gradient"]
+    constant = training.train(encoder(), replace(config, domain_warm_up=False, steps=1), WHOLE)
+    assert constant[0]["domain_gradient"] > 0
+
+
+def test_reconstruction_alone_needs_no_labelled_clips(real_folder, monkeypatch):
+    monkeypatch.setattr(training, "batches", None)
+    config = replace(TINY, real_videos=real_folder, own_radius=3, steps=2)
+    history = training.train(encoder(), config, LossWeights(0.0, 0.0, 1.0))
+    assert history[0].keys() == {"step", "learning_rate", "seconds", "reconstruction", "total"}
+
+
+def test_a_running_mean_follows_the_student():
+    teacher, student = encoder(), encoder()
+    with torch.no_grad():
+        student.fine.weight += 1
+    before = teacher.fine.weight.clone()
+    training.follow(teacher, student, 0.75)
+    assert torch.allclose(teacher.fine.weight, before + 0.25)
+    student.stem[1].running_mean += 2
+    training.follow(teacher, student, 0.75)
+    assert torch.equal(teacher.stem[1].running_mean, student.stem[1].running_mean)
+
+
+def test_clips_may_be_given():
+    """The same clips from elsewhere give the same weights."""
+    one, two = encoder(), encoder()
+    training.train(one, TINY)
+    training.train(two, TINY, clips=[training.ProceduralClips(TINY)[i] for i in range(6)])
+    assert torch.equal(weights_of(one), weights_of(two))
+
+
+def at_stride(coarse, fine):
+    model = encoder()
+    model.coarse_lattice, model.fine_lattice = training.coords.Lattice(coarse), training.coords.Lattice(fine)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights", "teacher", "message"),
+    [
+        ({}, WHOLE, None, r"need real video: real_videos should name a folder, got ''"),
+        ({"real_videos": "gone"}, LossWeights(0.0, 0.0, 1.0, 1.0), None, "the domain loss needs labelled clips too"),
+        ({"radius": 25}, LossWeights(), None, "radius should be at most 24, the side of the fine map, got 25"),
+        ({"real_videos": "gone", "own_radius": 25}, WHOLE, None, "own_radius should be at most 24"),
+        ({"label": "teacher"}, LossWeights(), None, "labels of kind teacher need a teacher, got none"),
+        ({"label": "teacher"}, LossWeights(), at_stride(8, 4), "the teacher should have the encoder's lattices"),
+        (
+            {"label": "teacher", "legacy_label_norm": True},
+            LossWeights(),
+            baselines.SiftEncoder(),
+            "legacy_label_norm needs a teacher with raw features",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_first_step(changes, weights, teacher, message, monkeypatch):
+    monkeypatch.setattr(training, "train_step", None)
+    with pytest.raises(ValueError, match=message):
+        training.train(encoder(), replace(TINY, **changes), weights, teacher=teacher)
+
+
+def test_missing_real_video_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train_step", None)
+    config = replace(TINY, own_radius=3)
+    with pytest.raises(FileNotFoundError, match="real video: no folder"):
+        training.train(encoder(), replace(config, real_videos=str(tmp_path / "gone")), WHOLE)
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((50, 60, 3), np.uint8))
+    with pytest.raises(ValueError, match="should have at least 2 frames, got 1"):
+        training.train(encoder(), replace(config, real_videos=str(tmp_path)), WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sigma": 0.0}, "sigma should be above 0, got 0"),
+        ({"label_temperature": 0.0}, "label_temperature should be above 0"),
+        ({"own_radius": 0}, "own_radius should be above 0"),
+        ({"domain_input": "logits"}, "domain_input should be one of raw, normalised, softmax, features, got 'logits'"),
+        ({"window": "all"}, "window should be one of target, query"),
+        ({"encoder": "large"}, "encoder should be one of small, paper"),
+        ({"labelled": "sintel"}, "labelled should be one of procedural, flyingthings3d, flyingchairs"),
+        ({"labelled": "flyingthings3d"}, "data_root should be the folder of flyingthings3d, got ''"),
+        ({"points": 0}, "points should be at least 1 and domain_cells 0, got 0"),
+        ({"domain_strength": -1.0}, "domain_strength should be at least 0"),
+        ({"teacher_momentum": 1.0}, r"teacher_momentum should be in \[0, 1\), got 1"),
+    ],
+)
+def test_bad_settings_of_the_method(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **changes)

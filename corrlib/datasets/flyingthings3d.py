@@ -29,11 +29,12 @@ def names(root: str | Path, split: str = "TRAIN", render: str = "frames_cleanpas
     return found
 
 
-def read(root: str | Path, name: str, render: str = "frames_cleanpass") -> FlowPair:
+def read(root: str | Path, name: str, render: str = "frames_cleanpass", legacy_consistency: bool = False) -> FlowPair:
     """One pair; visible by forward-backward consistency where the opposite flow is there.
 
     Args:
         render: the folder of the frames, such as frames_cleanpass or frames_cleanpass_webp.
+        legacy_consistency: the `legacy` of `flow.visible_by_consistency`.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing, unreadable or of another size.
@@ -50,7 +51,8 @@ def read(root: str | Path, name: str, render: str = "frames_cleanpass") -> FlowP
     if not flow_1to0.exists():
         return pair
     returned = flow.read_flow(flow_1to0)[0]
-    visible = pair.valid & flow.visible_by_consistency(pair.flow_0to1[None], returned[None])[0]
+    consistent = flow.visible_by_consistency(pair.flow_0to1[None], returned[None], legacy=legacy_consistency)[0]
+    visible = pair.valid & consistent
     return FlowPair(pair.frame0, pair.frame1, pair.flow_0to1, pair.valid, visible, name)
 
 

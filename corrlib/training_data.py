@@ -1,0 +1,177 @@
+"""What a training step is given: clips with known motion, and real video without.
+
+Both are drawn or read while they are needed, item by item by its number, so that neither the
+number of worker processes nor an interruption changes what is seen.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from . import augment, coords, frames, synthetic, textures
+from .datasets import flyingchairs, flyingthings3d
+from .real_video import RealClips
+from .recipes import TrainConfig
+from .samples import TrackClip
+
+CLIPS_PER_BANK = 600  # clips until the textures at hand are drawn anew
+FINE = coords.Lattice(2)  # where pairs with flow are asked cell by cell
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of equal length and size, stacked."""
+
+    video: Float[Tensor, "B T 3 H W"]
+    tracks: Float[Tensor, "B T N 2"]
+    visible: Bool[Tensor, "B T N"]
+    masks: Int[Tensor, "B T H W"] | None = None
+
+
+class ProceduralClips(Dataset):
+    """Short procedural clips with irregular gaps; clip i of a seed is always the same.
+
+    Raises:
+        ValueError: the content is no content, or a file among the textures is broken.
+        FileNotFoundError: there is no such folder of textures, or nothing to use in it.
+    """
+
+    def __init__(self, config: TrainConfig, masks: bool = False):
+        self.config, self.masks = config, masks
+        self.content = synthetic.read_content(config.content)
+        self.own = textures.sources(config.texture_folder) if config.texture_folder else ()
+
+    def __len__(self) -> int:
+        return self.config.steps * self.config.clips
+
+    def __getitem__(self, index: int) -> TrackClip:
+        config = self.config
+        seed = config.seed * 100_000_007 + index
+        g = torch.Generator().manual_seed(seed)
+        gaps = torch.exp(torch.rand(config.frames - 1, generator=g) * math.log(config.max_gap))
+        times = [0.0, *gaps.cumsum(0).tolist()]
+        bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
+        drawn = ("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, self.own, config.photographs)
+        made = synthetic.scene(seed, (config.size, config.size), textures.bank(*drawn), content=self.content)
+        return synthetic.track_clip(made, times, config.points, query_frames=config.frames, masks=self.masks)
+
+
+class FlowClips(Dataset):
+    """Random crops of pairs with true flow, as clips of two frames; crop i of a seed is always the same.
+
+    Points are asked in frame 0: random pixels of it, or each cell at stride 2. A point is visible in
+    frame 1 where the data set says so, which FlyingThings3D does by forward-backward consistency, and
+    where it stays inside of the crop.
+
+    Raises:
+        FileNotFoundError: the data set is not there.
+        ValueError: on reading, a frame is smaller than the crop.
+
+    Source: Li, Zhou and Liu, ICCV 2023: crops of FlyingThings3D at its own size, both directions.
+    """
+
+    READERS = {"flyingthings3d": flyingthings3d, "flyingchairs": flyingchairs}  # noqa: RUF012
+
+    def __init__(self, config: TrainConfig):
+        self.config, self.reader = config, self.READERS[config.labelled]
+        self.how = {}
+        if config.labelled == "flyingthings3d":
+            plain = Path(config.data_root, "FlyingThings3D", "frames_cleanpass").is_dir()
+            self.how["render"] = "frames_cleanpass" if plain else "frames_cleanpass_webp"
+        self.names = self.reader.names(config.data_root, **self.how)
+        if not self.names:
+            raise FileNotFoundError(f"FlowClips: no pair of {config.labelled} under {config.data_root}.")
+        if config.labelled == "flyingthings3d":
+            self.how["legacy_consistency"] = config.legacy_consistency
+
+    def __len__(self) -> int:
+        return self.config.steps * self.config.clips
+
+    def __getitem__(self, index: int) -> TrackClip:
+        config, S = self.config, self.config.size
+        g = torch.Generator().manual_seed(config.seed * 100_000_007 + index)
+        epoch, place = divmod(index, len(self.names))
+        order = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        name = self.names[torch.randperm(len(self.names), generator=order)[place]]
+        pair = self.reader.read(config.data_root, name, **self.how)
+        H, W = pair.valid.shape
+        if min(H, W) < S:
+            raise ValueError(f"FlowClips: size should be at most {min(H, W)}, the shorter side of {name}, got {S}.")
+        y, x = (int(torch.randint(n - S + 1, (), generator=g)) for n in (H, W))
+        box = (..., slice(y, y + S), slice(x, x + S))
+        if config.points:
+            xy = torch.randint(S, (config.points, 2), generator=g).float()
+        else:
+            xy = rearrange(coords.to_pixels(coords.grid(coords.lattice_size((S, S), FINE)), FINE), "h w c -> (h w) c")
+        column, row = xy.long().unbind(-1)
+        end = xy + pair.flow_0to1[box][:, row, column].T
+        seen = pair.visible[box][row, column] & coords.inside(end, (S, S))
+        known = pair.valid[box][row, column]
+        video = (torch.stack([pair.frame0[box], pair.frame1[box]]) * 255).round().to(torch.uint8)
+        tracks, visible = torch.stack([xy, end]), torch.stack([known, seen])
+        return TrackClip(
+            video, torch.cat([torch.zeros(len(xy), 1), xy], dim=1), tracks, visible, known.expand(2, -1), name
+        )
+
+
+def labelled_clips(config: TrainConfig, masks: bool = False) -> Dataset:
+    """The clips with known motion that a configuration names; with masks where these are drawn."""
+    return ProceduralClips(config, masks) if config.labelled == "procedural" else FlowClips(config)
+
+
+def collate(clips: list[TrackClip]) -> Batch:
+    """Clips as one batch."""
+    video = torch.stack([frames.to_float(clip.video) for clip in clips])
+    masks = None if clips[0].masks is None else torch.stack([c.masks for c in clips])
+    return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]), masks)
+
+
+def batches(
+    config: TrainConfig,
+    start: int,
+    workers: int,
+    clips: Dataset | list[TrackClip] | None = None,
+    masks: bool = False,
+) -> Iterator[Batch]:
+    """Labelled batches from step `start` on, the same for any number of worker processes.
+
+    Args:
+        config: the training.
+        start: the first step.
+        workers: processes that make clips.
+        clips: in place of those that the configuration names.
+        masks: whether they have masks.
+    """
+    made = _loader(labelled_clips(config, masks) if clips is None else clips, config.clips, start, workers, collate)
+    for step, batch in enumerate(made, start):
+        g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + step)
+        B = len(batch.video)
+        changed = augment.change_appearance(rearrange(batch.video, "B T c H W -> (B T) c H W"), g, config.appearance)
+        yield Batch(rearrange(changed, "(B T) c H W -> B T c H W", B=B), batch.tracks, batch.visible, batch.masks)
+
+
+def real_batches(config: TrainConfig, start: int, workers: int) -> Iterator[Float[Tensor, "B T 3 H W"]]:
+    """Batches of real video from step `start` on, as `batches`."""
+    count, length = config.steps * config.real_clips, config.references + 1
+    clips = RealClips(config.real_videos, count, config.size, length, config.real_gap, config.seed)
+    for video in _loader(clips, config.real_clips, start, workers, torch.stack):
+        yield frames.to_float(video)
+
+
+def _loader(clips: Dataset | list[TrackClip], each: int, start: int, workers: int, collate_fn) -> DataLoader:
+    """Batches in order."""
+    return DataLoader(
+        Subset(clips, range(start * each, len(clips))),
+        batch_size=each,
+        num_workers=workers,
+        collate_fn=collate_fn,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=4 if workers else None,
+    )

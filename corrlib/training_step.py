@@ -1,0 +1,212 @@
+"""One training step: the method.
+
+A step looks at short labelled clips, and if asked at real ones. In a labelled clip every frame asks
+every other one where its points went; the answer is compared with the soft label of the exact track,
+over the whole coarse map and over a window of the fine one. A frame of real video is rebuilt from
+others in colour, and an adversary tells the two kinds of video apart.
+"""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from . import alignment, coords, frames, labels, losses, matching, softmasks
+from .encoder import Features, unit
+from .losses import LossWeights, soft_label_cross_entropy
+from .recipes import TrainConfig
+from .training_data import Batch
+
+Found = dict[str, Tensor]
+
+
+def train_step(
+    encoder: nn.Module,
+    discriminator: nn.Module | None,
+    labelled: Batch | None,
+    unlabelled: Float[Tensor, "B T 3 H W"] | None,
+    config: TrainConfig,
+    weights: LossWeights,
+    teacher: nn.Module | None = None,
+    progress: float = 1.0,
+) -> Found:
+    """The losses of one batch of each kind; those whose weight is 0 are left out.
+
+    Returns:
+        "coarse" and "fine", the soft-label cross-entropies in nat; "masks", of what is carried, in nat;
+        "reconstruction"; "domain" in nat, with "domain_accuracy"; and "total", their weighted sum.
+    """
+    found: Found = {}
+    if labelled is not None:
+        drop = _channel() if config.drop_channels else None
+        with _still_statistics(encoder, config.real_statistics):
+            synthetic = _encode(encoder, labelled.video, config, drop)
+        seen_by_teacher = _teach(teacher, labelled.video, config) if config.label in labels.OF_TEACHER else None
+        found |= _soft_label_losses(encoder, synthetic, labelled, config, weights, seen_by_teacher)
+        if weights.masks:
+            found["masks"] = _mask_loss(encoder, synthetic, labelled.masks, config)
+    if unlabelled is not None:
+        dropped = bool(weights.reconstruction) or config.drop_channels
+        drop = _channel() if dropped else None
+        real = _encode(encoder, unlabelled, config, drop)
+        if weights.reconstruction:
+            found["reconstruction"] = _reconstruction_loss(encoder, real, unlabelled, drop, config)
+        if weights.domain and dropped and not config.drop_channels:
+            real = _encode(encoder, unlabelled, config, None)  # a colour missing on one side would give it away
+    if weights.domain:
+        strength = config.domain_strength * (alignment.warm_up(progress) if config.domain_warm_up else 1.0)
+        vectors = [_domain_vectors(features, config) for features in (synthetic, real)]
+        logits = discriminator(torch.cat(vectors), strength).split([len(v) for v in vectors])
+        found["domain"], found["domain_accuracy"] = alignment.domain_loss(*logits)
+    counted = asdict(weights)
+    return {**found, "total": sum(counted[name] * loss for name, loss in found.items() if name in counted)}
+
+
+class _Encoded:
+    """Features of clips, frame by frame in float: of unit length, and raw where they are asked for."""
+
+    def __init__(self, raw: Features, normalised: Features, clips: int):
+        self._raw, self._clips = raw, clips
+        self.coarse, self.fine = (self._by_frame(features) for features in normalised)
+
+    def raw(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Coarse and fine."""
+        return tuple(self._by_frame(features) for features in self._raw)
+
+    def _by_frame(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Each (B, C, h, w)."""
+        return rearrange(features.float(), "(B T) C h w -> T B C h w", B=self._clips).unbind()
+
+
+def _encode(encoder: nn.Module, video: Tensor, config: TrainConfig, drop: int | None) -> _Encoded:
+    """All frames of a batch at once."""
+    with torch.autocast(video.device.type, torch.bfloat16, enabled=config.bfloat16):
+        raw = encoder.raw(rearrange(video, "B T c H W -> (B T) c H W"), drop)
+        return _Encoded(raw, unit(raw), len(video))
+
+
+@torch.no_grad()
+def _teach(teacher: nn.Module, video: Tensor, config: TrainConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """A teacher's coarse and fine features, frame by frame; it sees all colours."""
+    shown = rearrange(video, "B T c H W -> (B T) c H W")
+    with torch.autocast(video.device.type, torch.bfloat16, enabled=config.bfloat16):
+        found = teacher.raw(shown) if config.legacy_label_norm else teacher(shown)
+    return tuple(rearrange(f.float(), "(B T) C h w -> T B C h w", B=len(video)).unbind() for f in found)
+
+
+def _soft_label_losses(
+    encoder: nn.Module,
+    student: _Encoded,
+    batch: Batch,
+    config: TrainConfig,
+    weights: LossWeights,
+    teacher: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None,
+) -> Found:
+    """Cross-entropies with soft labels: every frame asks every other where its points went."""
+    coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
+    fine_cells = coords.to_cells(batch.tracks, encoder.fine_lattice)
+    every_cell = rearrange(coords.grid(tuple(student.coarse[0].shape[-2:]), batch.video.device), "h w c -> (h w) c")
+    pairs = list(itertools.permutations(range(batch.video.shape[1]), 2)) if config.points else [(0, 1)]
+    totals: Found = {}
+
+    def add(name: str, logits: Tensor, target: Tensor, cells: Tensor, seen: Tensor, taught: Tensor | None) -> None:
+        outside = torch.isneginf(logits)
+        similarity = None
+        if taught is not None:
+            how = (config.label_temperature, config.legacy_label_norm)
+            similarity = labels.self_similarity(taught, target, cells, *how)
+        if config.outside_zero:
+            logits = logits.masked_fill(outside, 0.0)
+            similarity = None if similarity is None else similarity.masked_fill(outside, 0.0)
+        hidden = None if config.outside_zero else outside
+        label, valid = labels.soft_label(target, cells, config.label, config.sigma, similarity, hidden)
+        entropy = soft_label_cross_entropy(logits / config.temperature, label, valid & seen)
+        totals[name] = totals.get(name, 0.0) + entropy / len(pairs)
+
+    for i, j in pairs:
+        seen = batch.visible[:, i] & batch.visible[:, j]
+        if weights.coarse:
+            query = matching.features_at(student.coarse[i], coarse_cells[:, i])
+            logits = matching.correlate(query, student.coarse[j]).flatten(2)
+            cells = every_cell.expand(*logits.shape, 2)
+            add("coarse", logits, coarse_cells[:, j], cells, seen, None if teacher is None else teacher[0][j])
+        if weights.fine:
+            query = matching.features_at(student.fine[i], fine_cells[:, i])
+            centre = fine_cells[:, i]
+            if config.window == "target":
+                # The window lies where a coarse search might put it: near the target, not on it.
+                centre = fine_cells[:, j] + (config.radius - 1.5) * (2 * torch.rand_like(centre) - 1)
+            logits, cells = matching.window_correlation(query, student.fine[j], centre, config.radius)
+            add("fine", logits, fine_cells[:, j], cells, seen, None if teacher is None else teacher[1][j])
+    return totals
+
+
+def _mask_loss(encoder: nn.Module, student: _Encoded, masks: Tensor | None, config: TrainConfig) -> Tensor:
+    """Each frame's masks told by all others', as `propagation` tells them: coarse and fine features side by side."""
+    if masks is None:
+        raise ValueError("train: the masks loss needs labelled clips with masks, got none.")
+    size_hw, grid = tuple(masks.shape[-2:]), encoder.coarse_lattice
+    shown = F.one_hot(masks).permute(1, 0, 4, 2, 3).float()
+    soft = [softmasks.to_grid(frame, grid.stride).flatten(2) for frame in shown]
+    places = []
+    for coarse, fine in zip(student.coarse, student.fine):
+        fine = matching.unit(coords.relattice(fine, encoder.fine_lattice, grid, size_hw))
+        places.append(math.sqrt(0.5) * torch.cat([coarse, fine], dim=1).flatten(2))
+    total = 0.0
+    for t in range(len(places)):
+        keys, known = (torch.cat(values[:t] + values[t + 1 :], dim=2) for values in (places, soft))
+        total = total + losses.carried_label_loss(places[t], keys, known, soft[t], config.temperature) / len(places)
+    return total
+
+
+def _reconstruction_loss(
+    encoder: nn.Module, real: _Encoded, video: Tensor, channel: int, config: TrainConfig
+) -> Tensor:
+    """The dropped colour of the last frame, rebuilt from the others; on the coarse map too if so configured."""
+    lab = frames.rgb_to_lab(rearrange(video, "B T c H W -> (B T) c H W"))[:, channel, None]
+    colour = rearrange(lab, "(B T) 1 H W -> T B 1 H W", B=len(video))
+    coarse, fine = real.raw()
+    scales = [(fine, encoder.fine_lattice, config.own_radius)]
+    if config.coarse_reconstruction:
+        ratio = encoder.coarse_lattice.stride / encoder.fine_lattice.stride
+        scales.append((coarse, encoder.coarse_lattice, math.ceil(config.own_radius / ratio)))
+    total = 0.0
+    for features, lattice, radius in scales:
+        carried = [coords.relattice(c, coords.PIXELS, lattice, tuple(c.shape[-2:])) for c in colour[:-1]]
+        rebuilt = losses.reconstruct(features[-1], list(features[:-1]), carried, radius, config.outside_zero)
+        total = total + losses.reconstruction_loss(rebuilt, colour[-1], lattice) / len(scales)
+    return total
+
+
+def _domain_vectors(features: _Encoded, config: TrainConfig) -> Float[Tensor, "N V"]:
+    """What the discriminator sees of one domain: the last frame's cells, in the first frame."""
+    fine = features.fine if config.domain_input in ("normalised", "softmax") else features.raw()[1]
+    cells = alignment.some_cells(tuple(fine[0].shape[-2:]), len(fine[0]), config.domain_cells).to(fine[0].device)
+    how = (config.own_radius, config.domain_input, config.temperature)
+    return alignment.domain_vectors(fine[-1], fine[0], cells, *how).flatten(0, 1)
+
+
+def _channel() -> int:
+    """The channel of Lab that is dropped: a or b."""
+    return int(torch.randint(1, 3, ()))
+
+
+@contextlib.contextmanager
+def _still_statistics(encoder: nn.Module, still: bool) -> Iterator[None]:
+    """Batch norms keep their running statistics as they are, if so wished."""
+    norms = [m for m in encoder.modules() if still and isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept):
+            norm.momentum = momentum

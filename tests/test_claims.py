@@ -1,0 +1,132 @@
+"""The experiment on the paper's claims: equal clips for all arms, runs that go on, and honest comparisons."""
+
+import functools
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from corrlib import __main__, benchmarks, checkpoints, claims
+from corrlib.claims import ARMS, CONFIG, DrawnOnce
+from corrlib.training_data import ProceduralClips
+
+TINY = replace(
+    CONFIG, steps=2, clips=1, size=32, points=20, width=8, textures=3, own_radius=3, real_videos="", real_clips=1
+)
+
+
+def test_there_are_the_ten_arms():
+    assert len(ARMS) == 10
+    for kind in ("bilinear", "teacher"):
+        parts = {name: (w.reconstruction, w.domain) for name, (label, w) in ARMS.items() if label == kind}
+        assert sorted(parts.values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert all(one in ARMS and other in ARMS for one, other in claims.COMPARED)
+
+
+def test_clips_drawn_once_are_those_drawn_anew(tmp_path):
+    drawn, kept = ProceduralClips(TINY), DrawnOnce(TINY, tmp_path)
+    first = [kept[i] for i in (1, 0)][::-1]
+    again = DrawnOnce(replace(TINY, label="hard", learning_rate=1e-3), tmp_path)  # which change no clip
+    again.drawn = None  # cannot draw
+    for i in range(2):
+        for clip in (first[i], again[i]):
+            assert torch.equal(clip.video, drawn[i].video) and torch.equal(clip.tracks, drawn[i].tracks)
+            assert torch.equal(clip.visible, drawn[i].visible)
+    other = DrawnOnce(replace(TINY, seed=1), tmp_path)
+    assert not torch.equal(other[0].video, first[0].video)
+
+
+def test_an_arm_is_trained_once_and_its_teacher_first(tmp_path, real_folder):
+    config, steps = replace(TINY, real_videos=real_folder), []
+    how = {"report": lambda step, record: steps.append(step), "calibration_clips": 0}
+    path = claims.train_arm("teacher_both", 3, tmp_path, config, **how)
+    assert steps == [0, 1, 0, 1]  # the teacher's, its own
+    found = json.loads(path.read_text())
+    assert found["arm"] == "teacher_both" and found["steps"] == 2 and found["config"]["real_videos"] == "real"
+    assert {"coarse", "fine", "reconstruction", "domain", "domain_accuracy", "domain_gradient"} <= found["last"].keys()
+    names = {p.name for p in tmp_path.iterdir() if p.is_file()}
+    expected = {f"{arm}{end}" for arm in ("teacher_both-3", "by_reconstruction-1000")
+                for end in (".json", ".history.json", ".safetensors")}  # fmt: skip
+    assert names == expected
+    before = path.read_bytes()
+    claims.train_arm("teacher_both", 3, tmp_path, config, **how)
+    assert len(steps) == 4 and path.read_bytes() == before
+    with pytest.raises(ValueError, match=r"teacher_both-3\.json is of another configuration; name another folder"):
+        claims.train_arm("teacher_both", 3, tmp_path, replace(config, learning_rate=1.0))
+    with pytest.raises(ValueError, match=r"arm should be one of hard, bilinear, .* got 'soft'"):
+        claims.train_arm("soft", 0, tmp_path, config)
+
+
+def test_arms_of_one_seed_begin_alike_and_end_apart(tmp_path):
+    weights = {}
+    for arm in ("hard", "bilinear"):
+        claims.train_arm(arm, 0, tmp_path, replace(TINY, steps=1), tmp_path / "cache", calibration_clips=0)
+        weights[arm] = checkpoints.load(tmp_path / f"{arm}-0.safetensors").stem[0].weight
+    assert torch.allclose(weights["hard"], weights["bilinear"], atol=0.01)
+    assert not torch.equal(weights["hard"], weights["bilinear"])
+
+
+def test_comparison_by_hand():
+    one = {"0": [0.1, 0.2, 0.3], "1": [0.2, 0.2, 0.2], "7": [9.0, 9.0, 9.0]}
+    other = {"0": [0.2, 0.3, 0.4], "1": [0.5, 0.5, 0.5]}
+    found = claims.compare(one, other)
+    assert found["mean"] == pytest.approx(0.2) and found["seeds"] == 2 and found["clips"] == 3
+    assert found["spread"] == pytest.approx(np.std([0.1, 0.3], ddof=1))
+    assert found["low"] == pytest.approx(0.1) and found["high"] == pytest.approx(0.3)  # clips agree, seeds do not
+    same = claims.compare(one, one)
+    assert same["mean"] == same["low"] == same["high"] == 0
+    gap = claims.compare({"0": [0.1, math.nan]}, {"0": [0.3, 0.5]})
+    assert gap["mean"] == pytest.approx(0.2) and gap["clips"] == 1 and math.isnan(gap["spread"])
+    with pytest.raises(ValueError, match="a seed in common"):
+        claims.compare({"0": [1.0]}, {"1": [1.0]})
+
+
+def test_table_names_what_is_compared():
+    found = {"badja": {"hard": {"0": [0.1, 0.3], "1": [0.2, 0.4]}, "bilinear": {"0": [0.2, 0.4], "1": [0.3, 0.5]}}}
+    entries = claims.table(found)
+    assert entries["badja.hard.delta_avg"] == {"value": pytest.approx(0.25), "unit": "fraction", "count": 2}
+    assert entries["badja.bilinear.delta_avg_minus_hard"]["value"] == pytest.approx(0.1)
+    assert entries["badja.bilinear.delta_avg_minus_hard_spread"]["value"] == pytest.approx(0)
+    assert not any("teacher" in name for name in entries)
+
+
+def test_the_commands_train_and_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmarks, "TEXTURES", 3)
+    shorter = functools.partial(benchmarks.procedural_val, num_frames=4, size=64, num_points=8)
+    monkeypatch.setattr(benchmarks, "procedural_val", shorter)
+    folder = str(tmp_path / "claims")
+    small = [f"{name}={getattr(TINY, name)}" for name in ("steps", "clips", "size", "points", "width", "textures")]
+    call = ["train-claims", folder, "--arms", "hard,bilinear", "--seeds", "0", "--cache", str(tmp_path / "cache")]
+    call += ["--calibration-clips", "0"]
+    call += [part for setting in small for part in ("--set", setting)]
+    done = CliRunner().invoke(__main__.main, call)
+    assert done.exit_code == 0, done.output
+    call = [
+        "score-claims",
+        folder,
+        "--benchmarks",
+        "procedural,badja",
+        "--max-clips",
+        "1",
+        "--data-root",
+        str(tmp_path),
+    ]
+    done = CliRunner().invoke(__main__.main, call)
+    assert done.exit_code == 0, done.output
+    assert "skipped badja" in done.output
+    entries = json.loads((tmp_path / "claims" / "metrics.json").read_text())
+    assert 0 <= entries["procedural.bilinear.delta_avg"]["value"] <= 1
+    assert "procedural.bilinear.delta_avg_minus_hard_low" in entries
+    done = CliRunner().invoke(__main__.main, ["train-claims", folder, "--arms", "soft"])
+    assert done.exit_code == 1 and "arm should be one of" in done.output
+    done = CliRunner().invoke(__main__.main, ["train-claims", folder, "--set", "bfloat16=perhaps"])
+    assert "bfloat16 should be of type bool, got 'perhaps'" in done.output
+
+
+def test_nothing_trained_is_nothing_to_ask(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no trained arm \(.safetensors\) in"):
+        claims.ask(tmp_path, benchmarks.procedural_val(1))

@@ -4,7 +4,7 @@
 computes anything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from . import alignment, labels
@@ -98,6 +98,11 @@ class TrainConfig:
             raise ValueError(f"TrainConfig: domain_strength should be at least 0, got {self.domain_strength}.")
         if not 0 <= self.teacher_momentum < 1:
             raise ValueError(f"TrainConfig: teacher_momentum should be in [0, 1), got {self.teacher_momentum}.")
+
+
+def completed(record: dict, of: type = TrainConfig) -> dict:
+    """A record of settings, such as an earlier version wrote, with the defaults of fields that it does not know."""
+    return {field.name: field.default for field in fields(of)} | record
 
 
 class Recipe(NamedTuple):

@@ -2,18 +2,16 @@
 
 import copy
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from . import alignment, coords, labels
+from . import alignment, coords, labels, training_state
 from .encoder import PaperEncoder, PixelEncoder
 from .losses import LossWeights
 from .recipes import TrainConfig as TrainConfig
@@ -21,6 +19,8 @@ from .samples import TrackClip
 from .training_data import ProceduralClips as ProceduralClips
 from .training_data import batches, real_batches
 from .training_step import train_step as train_step
+
+SAVE_EVERY = 60.0  # seconds from one resumable state to the next
 
 
 def train(
@@ -77,9 +77,9 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
     parts |= {"optimizer": optimizer, "scheduler": scheduler}
     parts |= {"teacher": teacher if config.teacher_momentum else None}
-    what, history = json.dumps([asdict(config), asdict(weights)]), []
+    history: training_state.History = []
     if state_path and Path(state_path).exists():
-        history = load_state(Path(state_path), parts, what)
+        history = training_state.load(Path(state_path), parts, config, weights)
     begun = saved = time.monotonic()
     encoder.to(memory_format=torch.channels_last)
     nothing = itertools.repeat(None)
@@ -109,13 +109,13 @@ def train(
         history.append(record)
         if report:
             report(step, record)
-        if state_path and time.monotonic() - saved > 60:
-            save_state(Path(state_path), parts, what, history)
+        if state_path and time.monotonic() - saved > SAVE_EVERY:
+            training_state.save(Path(state_path), parts, config, weights, history)
             saved = time.monotonic()
         if time.monotonic() - begun > seconds:
             break
     if state_path:
-        save_state(Path(state_path), parts, what, history)
+        training_state.save(Path(state_path), parts, config, weights, history)
     encoder.eval()
     return history
 
@@ -127,27 +127,6 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         mine.lerp_(other, 1 - momentum)
     for mine, other in zip(teacher.buffers(), student.buffers()):
         mine.copy_(other)
-
-
-def save_state(path: Path, parts: dict, what: str, history: list) -> None:
-    """All that is needed to go on, written to a temporary name first so that a kill loses no file."""
-    states = {name: part.state_dict() for name, part in parts.items() if part is not None}
-    states["scheduler"] = {k: v for k, v in states["scheduler"].items() if k != "lr_lambdas"}
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"config": what, "history": json.dumps(history), **states}, partial)
-    partial.replace(path)
-
-
-def load_state(path: Path, parts: dict, what: str) -> list[dict[str, float]]:
-    """Takes up a saved state; returns its history."""
-    state = torch.load(path, weights_only=True)
-    if state["config"] != what:
-        raise ValueError(f"train: {path} holds a training of another configuration; name another state_path.")
-    for name, part in parts.items():
-        if part is not None:
-            own = part.state_dict() if name == "scheduler" else {}
-            part.load_state_dict({**own, **state[name]})
-    return json.loads(state["history"])
 
 
 def new_encoder(config: TrainConfig) -> nn.Module:

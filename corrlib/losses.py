@@ -30,7 +30,10 @@ class LossWeights:
 
 
 def soft_label_cross_entropy(
-    logits: Float[Tensor, "*shape K"], label: Float[Tensor, "*shape K"], valid: Bool[Tensor, "*shape"]
+    logits: Float[Tensor, "*shape K"],
+    label: Float[Tensor, "*shape K"],
+    valid: Bool[Tensor, "*shape"],
+    count: Tensor | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of a softmax with soft labels, in nat, averaged over the valid ones.
 
@@ -38,6 +41,7 @@ def soft_label_cross_entropy(
         logits: correlation over temperature; -inf where there is no candidate.
         label: the target distribution; where a logit is -inf it must be 0.
         valid: which labels count.
+        count: how many there are, where these are only a part of them.
 
     Returns:
         the mean over valid labels; 0, with a zero gradient, where there is none.
@@ -48,7 +52,7 @@ def soft_label_cross_entropy(
     log_affinity = logits.log_softmax(dim=-1)
     # 0 * -inf is NaN, in the gradient too: candidates outside the frame are taken out first.
     entropy = -(label * log_affinity.masked_fill(torch.isneginf(logits), 0.0)).sum(dim=-1)
-    return (entropy * valid).sum() / valid.sum().clamp(min=1)
+    return (entropy * valid).sum() / (valid.sum() if count is None else count).clamp(min=1)
 
 
 def reconstruct(

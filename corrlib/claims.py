@@ -139,7 +139,7 @@ def train_arm(
     if calibration_clips:
         calibrated_on = [task.read()[0] for task in benchmarks.procedural_calib(calibration_clips)]
         encoder.calibration = calibration.calibrate(encoder, calibrated_on)
-    last = [{k: v for k, v in record.items() if k not in ("step", "seconds")} for record in history[-LAST:]]
+    last = [{k: v for k, v in record.items() if k not in ("step", "seconds", "waited")} for record in history[-LAST:]]
     seconds = np.diff([0.0, *(r["seconds"] for r in history)])
     found = {
         "arm": arm,

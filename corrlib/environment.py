@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("corrlib", "torch", "numpy", "opencv-python", "matplotlib")
+PACKAGES = ("corrlib", "torch", "accelerate", "numpy", "opencv-python", "matplotlib")
 
 
 def describe(root: Path) -> dict:

@@ -20,6 +20,7 @@ from .training_data import ProceduralClips as ProceduralClips
 from .training_data import batches, killed_workers_told, real_batches
 from .training_step import train_step as train_step
 
+Report = Callable[[int, dict[str, float]], None]
 SAVE_EVERY = 60.0  # seconds from one resumable state to the next
 
 
@@ -31,7 +32,7 @@ def train(
     state_path: str | Path = "",
     workers: int = 0,
     seconds: float = math.inf,
-    report: Callable[[int, dict[str, float]], None] | None = None,
+    report: Report | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     evaluate_every: int = 0,
     teacher: nn.Module | None = None,
@@ -56,8 +57,8 @@ def train(
         clips: labelled clips in place of those that the configuration names, as many.
 
     Returns:
-        one record a step: step, learning_rate, seconds, each loss, what `evaluate` said; with the
-        domain loss also the discriminator's accuracy and the norm of the gradient it sends.
+        one record a step: step, learning_rate, seconds so far, seconds waited for clips, each loss, what
+        `evaluate` said; with the domain loss also the discriminator's accuracy and the norm of the gradient it sends.
 
     Raises:
         ValueError: as for `check`; a loss is not finite, or the state found is of another configuration.
@@ -105,8 +106,10 @@ def train(
     labelled = batches(*given, clips, together) if supervised else itertools.repeat(None)
     real = real_batches(*given, together) if unsupervised else itertools.repeat(None)
     for step in range(len(history), config.steps):
+        asked = time.monotonic()
         shown = [[part if part is None else part.to(together.device) for part in (next(labelled), next(real))]
                  for _ in range(config.accumulate)]  # fmt: skip
+        waited = time.monotonic() - asked
         torch.manual_seed(config.seed * 1_000_003 + step)  # of the windows' places, in train_step
         encoder.train()
         optimizer.zero_grad(set_to_none=True)
@@ -126,7 +129,7 @@ def train(
         if averaged is not None:
             follow(averaged, encoder, min(config.ema, (step + 1) / (step + 10)))
         record = {"step": step, "learning_rate": scheduler.get_last_lr()[0], "seconds": time.monotonic() - begun}
-        record |= {name: value.item() for name, value in found.items()}
+        record |= {"waited": waited} | {name: value.item() for name, value in found.items()}
         if discriminator is not None:
             record["domain_gradient"] = math.sqrt(record["domain_gradient"])
         scheduler.step()

@@ -183,7 +183,7 @@ def test_reconstruction_alone_needs_no_labelled_clips(real_folder, monkeypatch):
     monkeypatch.setattr(training, "batches", None)
     config = replace(TINY, real_videos=real_folder, own_radius=3, steps=2)
     history = training.train(encoder(), config, LossWeights(0.0, 0.0, 1.0))
-    assert history[0].keys() == {"step", "learning_rate", "seconds", "reconstruction", "total"}
+    assert history[0].keys() == {"step", "learning_rate", "seconds", "waited", "reconstruction", "total"}
 
 
 def test_a_running_mean_follows_the_student():
@@ -212,7 +212,15 @@ def test_parts_of_a_step_add_up():
     assert found[0] == pytest.approx(found[1], rel=1e-5) and gradients[0].norm() > 0.1
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
     history = training.train(encoder(), replace(config, clips=2, accumulate=2, steps=2))
-    assert len(history) == 2 and history[0].keys() == {"step", "learning_rate", "seconds", "coarse", "fine", "total"}
+    assert len(history) == 2 and history[0].keys() == {
+        "step",
+        "learning_rate",
+        "seconds",
+        "waited",
+        "coarse",
+        "fine",
+        "total",
+    }
 
 
 def test_the_weights_kept_are_a_running_mean_if_so_wished(tmp_path):

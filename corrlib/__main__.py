@@ -41,6 +41,8 @@ main.add_command(claim_commands.train_claims)
 main.add_command(claim_commands.score_claims)
 main.add_command(training_commands.train)
 main.add_command(training_commands.calibrate)
+main.add_command(training_commands.publish)
+main.add_command(training_commands.measure_costs)
 
 
 @main.command(

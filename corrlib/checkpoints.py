@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .encoder import UNCALIBRATED, PaperEncoder, PixelEncoder
 
 FORMAT = "corrlib-encoder-1"
 OWN = ("format", "encoder", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
+ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of an encoder's weights and counters
 ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}
@@ -117,19 +119,37 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
 
 
 def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder | PaperEncoder:
-    """The bundled encoder of a name, or the encoder of a checkpoint file.
+    """The bundled encoder of a name, the encoder of a checkpoint file, or that of owner/name on the Hugging Face hub.
+
+    Of the hub, what was loaded once is loaded again without a network; owner/name@revision names a version.
 
     Raises:
-        ValueError: the name is neither bundled nor a file.
+        ValueError: the name is neither bundled nor a file nor on the hub.
     """
     names = sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
     if str(name_or_path) in names:
         return load(BUNDLED / f"{name_or_path}.safetensors")
+    if not Path(name_or_path).is_file() and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(name_or_path)):
+        return load(_from_hub(str(name_or_path)))
     if not Path(name_or_path).is_file():
         raise ValueError(
             f"load_pretrained: expected one of {', '.join(names)} or a checkpoint file, got {str(name_or_path)!r}."
         )
     return load(name_or_path)
+
+
+def _from_hub(name: str) -> str:
+    """Where the weights of owner/name, or owner/name@revision, were put."""
+    import huggingface_hub
+
+    repository, _, revision = name.partition("@")
+    try:
+        return huggingface_hub.hf_hub_download(repository, ON_HUB, revision=revision or None)
+    except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+        raise ValueError(
+            f"load_pretrained: {name!r} is no checkpoint file, and cannot be had from the Hugging Face hub "
+            f"({str(error).splitlines()[0]})."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,18 @@ from pathlib import Path
 import click
 import torch
 
-from . import benchmarks, calibration, checkpoints, environment, provenance, recipes, training
+from . import (
+    benchmarks,
+    calibration,
+    checkpoints,
+    environment,
+    hub,
+    provenance,
+    recipes,
+    report,
+    training,
+    training_costs,
+)
 from .claim_commands import settings as read_settings
 from .logbook import Logbook
 from .losses import LossWeights
@@ -66,8 +77,7 @@ def train(
             origin["started_from"] = json.dumps({k: v for k, v in before.items() if k not in checkpoints.OWN})
         seconds = round(time.perf_counter() - begun, 2)
         took = {"command": command, "device": environment.device_name(), "seconds": seconds}
-        about = json.dumps(environment.describe(root) | took, indent=2, sort_keys=True)
-        Path(out).with_suffix(".environment.json").write_text(about + "\n")
+        _write_environment(out, took)
         click.echo(checkpoints.save(out, encoder, origin))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -83,6 +93,54 @@ def calibrate(path: str) -> None:
         raise click.ClickException(str(error)) from None
     encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
     click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
+
+
+@click.command(epilog="Example: python -m corrlib publish results/mine.safetensors results/hub me/mine --push")
+@click.argument("weights", type=click.Path(dir_okay=False))
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("name")
+@click.option("--metrics", default="", help="A metrics.json whose numbers the card shows.")
+@click.option("--licence", default="mit", help="Of the weights.", show_default=True)
+@click.option("--push", is_flag=True, help="Send it to the Hugging Face hub too.")
+def publish(weights: str, folder: str, name: str, metrics: str, licence: str, push: bool) -> None:
+    """Write WEIGHTS with a model card into FOLDER, to be NAME (owner/name) on the Hugging Face hub."""
+    try:
+        found = report.read_metrics(metrics) if metrics else {}
+        tables = [report.table(found, benchmark) for benchmark in sorted({key.split(".")[0] for key in found})]
+        click.echo(hub.save_pretrained(folder, weights, name, "\n\n".join(tables), licence))
+        if push:
+            click.echo(hub.push_to_hub(folder, name))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command("training-costs", epilog="Example: python -m corrlib training-costs results/training.json --workers 1")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--steps", default=20, help="Counted in each round.", show_default=True)
+@click.option("--rounds", default=3, help="In each of which both loops run once.", show_default=True)
+@click.option("--workers", default=1, help="Processes that draw clips for our loop.", show_default=True)
+def measure_costs(out: str, settings: tuple[str, ...], steps: int, rounds: int, workers: int) -> None:
+    """Measure training steps against a naive loop's, and write them to OUT as a metrics.json.
+
+    Naive is float32, channel by channel, with clips drawn in between. The machine should do nothing else.
+    """
+    try:
+        entries = training_costs.measure(recipes.TrainConfig(**read_settings(settings)), steps, workers, rounds)
+        Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+        took = {"command": "python -m corrlib " + " ".join(sys.argv[1:]), "device": environment.device_name()}
+        _write_environment(out, took)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{took['device']}, {torch.get_num_threads()} threads")
+    for key, entry in entries.items():
+        click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
+
+
+def _write_environment(out: str, took: dict) -> None:
+    """What numbers may depend on, beside the file that holds them."""
+    about = environment.describe(Path(__file__).parents[1]) | took
+    Path(out).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def _report(config: recipes.TrainConfig, weights: LossWeights, log: Logbook) -> training.Report:

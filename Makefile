@@ -5,7 +5,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin/python
 RUN := make
-STEPS := 03_training 04_evaluation 00_quickstart 01_soft_labels 07_report
+STEPS := 03_training 04_evaluation 00_quickstart 01_soft_labels 02_domain_alignment 07_report
 TABLE := results/04_evaluation.$(RUN)/metrics.json
 
 DATA := data/raw

@@ -27,7 +27,11 @@ class Match(NamedTuple):
 
 
 def match_frames(
-    model: nn.Module, frame0: Tensor, frame1: Tensor, how: coarse_to_fine.CoarseToFine | None = None
+    model: nn.Module,
+    frame0: Tensor,
+    frame1: Tensor,
+    how: coarse_to_fine.CoarseToFine | None = None,
+    refine: bool = True,
 ) -> Match:
     """Where every pixel of a frame is in another one, however far apart in time the two are.
 
@@ -39,6 +43,7 @@ def match_frames(
         model: an encoder (`load_pretrained()`).
         frame0, frame1: (3, H, W), uint8 or float in [0, 1], of one size.
         how: settings of the search.
+        refine: whether brightness settles the last fraction of a pixel; without, features alone do.
 
     Returns:
         flow_0to1 in pixels; confidence in [0, 1], the correlation found times exp(-gap), the gap
@@ -72,7 +77,7 @@ def match_frames(
         there = _fill(there[0], _in_company(there[0], visible[0]))[None]
         maps = torch.cat([there, confidence[:, None], visible[:, None].float()], dim=1)
         maps = coords.relattice(maps, lattices[1], coords.PIXELS, size_hw)[0]
-    refined = _refine(maps[:2], *pair)
+    refined = _refine(maps[:2], *pair) if refine else maps[:2]
     ends_inside = coords.inside(flow.destinations(refined[None])[0], size_hw)
     return Match(refined, maps[2], (maps[3] > 0.5) & ends_inside)
 

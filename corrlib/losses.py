@@ -1,5 +1,6 @@
 """What is minimised: functions of logits and labels, without a model in sight."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from . import coords, matching
 
+LEAST_SHOWN = 4.0  # cells that a thing must fill to be carried
 COLOUR_SCALE = 20.0  # of normalised Lab, before the smooth L1
 
 
@@ -21,6 +23,7 @@ class LossWeights:
     fine: float = 1.0
     reconstruction: float = 0.0
     domain: float = 0.0
+    masks: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what is no training."""
@@ -53,6 +56,41 @@ def soft_label_cross_entropy(
     # 0 * -inf is NaN, in the gradient too: candidates outside the frame are taken out first.
     entropy = -(label * log_affinity.masked_fill(torch.isneginf(logits), 0.0)).sum(dim=-1)
     return (entropy * valid).sum() / (valid.sum() if count is None else count).clamp(min=1)
+
+
+def carried_label_loss(
+    query: Float[Tensor, "B C N"],
+    keys: Float[Tensor, "B C M"],
+    known: Float[Tensor, "B K M"],
+    truth: Float[Tensor, "B K N"],
+    temperature: float,
+    total: Callable[[Tensor], Tensor] = torch.Tensor.clone,
+) -> Float[Tensor, ""]:
+    """How badly soft masks of some frames, carried along the affinity, say what another frame shows, in nat.
+
+    What comes into sight has no counterpart that a motion vector could lead to, and yet belongs to
+    something: this asks of features what carrying masks asks of them.
+
+    Args:
+        query: unit-length features of the cells of the frame that is told.
+        keys: those of all cells of the frames that tell.
+        known: their soft masks, which sum to 1 over K; the first is the background's.
+        truth: the query's. Cells of what `known` hardly shows do not count.
+        temperature: of the affinity.
+        total: makes of a number of cells that of all batches, where this is one of several.
+
+    Returns:
+        the cross-entropy, in which all cells of objects together count as much as those of the
+        background; 0, with a zero gradient, where nothing counts.
+    """
+    affinity = (query.mT @ keys / temperature).softmax(dim=-1)
+    carried = known @ affinity.mT
+    entropy = -(truth * (carried + 1e-4).log()).sum(dim=1)
+    shown = known.sum(dim=2, keepdim=True) > LEAST_SHOWN
+    counts = ((truth * shown).sum(dim=1) > 0.99).float()
+    objects, ground = counts * (truth[:, 0] < 0.9), counts * (truth[:, 0] >= 0.9)
+    halves = [(entropy * part).sum() / total(part.sum()).clamp(min=1) for part in (objects, ground)]
+    return sum(halves) / 2
 
 
 def reconstruct(

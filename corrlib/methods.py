@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import baselines, benchmarks, calibration, propagation, tracking
+from . import baselines, benchmarks, calibration, dense, propagation, tracking
 from .checkpoints import load_pretrained
 from .encoder import UNCALIBRATED, PixelEncoder
 from .propagation import PropagationConfig
@@ -27,13 +27,15 @@ class Method(NamedTuple):
     """How to ask one method.
 
     `points` is called with a video (T, 3, H, W) and query points (N, 3); `masks` with a video and
-    the first frame's mask (H, W), for masks (T, H, W). `weights` names what it has learnt, so that
+    the first frame's mask (H, W), for masks (T, H, W); `flow`, where there is one, with two frames,
+    for a `dense.Match`, and then pairs with flow are asked that way. `weights` names what it has learnt, so that
     answers of other weights are not mistaken for its own. `prepare` is called before it is asked,
     each time, and not counted to what it costs.
     """
 
     points: Callable[[Tensor, Tensor], PointTracks]
     masks: Callable[[Tensor, Tensor], Tensor] | None = None
+    flow: Callable[[Tensor, Tensor], dense.Match] | None = None
     weights: str = ""
     prepare: Callable[[], None] = lambda: None
 
@@ -43,14 +45,15 @@ def of_encoder(
     config: tracking.TrackerConfig | None = None,
     masks: PropagationConfig | None = None,
 ) -> Method:
-    """An encoder in our tracker and in our propagation of masks."""
+    """An encoder in our tracker, in our propagation of masks and in our dense match of two frames."""
 
     def points(video: Tensor, query_points: Tensor) -> PointTracks:
         # Queries do not see each other, so that parts give what the whole would.
         parts = [tracking.track_points(model, video, q, config) for q in torch.as_tensor(query_points).split(AT_ONCE)]
         return PointTracks(*(torch.cat(values, dim=1) for values in zip(*parts)))
 
-    return Method(points, functools.partial(propagation.propagate_masks, model, config=masks), fingerprint(model))
+    carried = functools.partial(propagation.propagate_masks, model, config=masks)
+    return Method(points, carried, functools.partial(dense.match_frames, model), fingerprint(model))
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -86,7 +89,11 @@ def methods(
             holds other weights.
         FileNotFoundError: a file of weights is not there.
     """
-    sharper = tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03), PropagationConfig(temperature=0.05)
+    # Descriptors answer best as they do here; what they carry on taller frames, and what more softly, is worse.
+    sharper = (
+        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03),
+        PropagationConfig(lines=256, top_k=10, temperature=0.05),
+    )
     dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
     found = {
         "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
@@ -141,4 +148,4 @@ def _of_resnet18(weights: str) -> Method:
 def _of_raft(weights: str) -> Method:
     """RAFT-small, chained."""
     raft = RaftSmall(weights)
-    return Method(raft.track_points, raft.propagate_masks, fingerprint(raft.net))
+    return Method(raft.track_points, raft.propagate_masks, weights=fingerprint(raft.net))

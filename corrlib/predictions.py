@@ -30,7 +30,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from . import coords, environment, frames
-from .benchmarks import OBJECTS, Task
+from .benchmarks import FLOW, OBJECTS, Task
 from .datasets import files
 from .methods import Method
 from .samples import PointTracks
@@ -101,9 +101,10 @@ def _predict(
         for name, kind in wanted:
             if progress:
                 progress(done, f"{task.benchmark} {task.name}: {name}{' masks' * (kind == 'masks')}")
-            ask = _points if kind == "points" else _masks
-            given = clip.query_points if kind == "points" else known["masks"][0].long()
             method = methods[name]
+            dense = _flow if task.benchmark in FLOW and method.flow else _points
+            ask = dense if kind == "points" else _masks
+            given = clip.query_points if kind == "points" else known["masks"][0].long()
             method.prepare()
             answer, seconds, held = environment.measure(lambda: ask(method, video, given, size_hw))  # noqa: B023
             _keep_cost(folder, task, name, kind, {"frames": len(video), "seconds": seconds, "bytes": held})
@@ -226,6 +227,18 @@ def _points(method: Method, video: Tensor, queries: Tensor, size_hw: Size) -> Po
     asked = torch.cat([queries[:, :1], coords.resize_points(queries[:, 1:], size_hw, shown)], dim=1)
     found = method.points(video, asked if shown != size_hw else queries)
     return found if shown == size_hw else found._replace(tracks=coords.resize_points(found.tracks, shown, size_hw))
+
+
+def _flow(method: Method, video: Tensor, queries: Tensor, size_hw: Size) -> PointTracks:
+    """A method's dense match of two frames, read at the queries, which are all of the first."""
+    shown = tuple(video.shape[-2:])
+    xy = coords.resize_points(queries[:, 1:], size_hw, shown)
+    found = method.flow(video[0], video[1])
+    maps = torch.cat([found.flow_0to1, found.confidence[None], found.visible_0to1[None].float()])
+    moved, confidence, visible = coords.sample(maps[None].cpu(), xy[None])[0][0].split([2, 1, 1])
+    tracks = coords.resize_points(torch.stack([xy, xy + moved.T]), shown, size_hw)
+    here = torch.ones(1, len(xy))
+    return PointTracks(tracks, torch.cat([here, visible]) > 0.5, torch.cat([here, confidence]))
 
 
 def _masks(method: Method, video: Tensor, first_mask: Tensor, size_hw: Size) -> Tensor:

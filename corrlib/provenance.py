@@ -42,7 +42,7 @@ def data(config: TrainConfig, weights: LossWeights) -> dict[str, str]:
     """Which data a training sees: the version of the drawn video, and checksums of folders, or "gone"."""
     found: dict[str, str] = {}
     folders: dict[str, str | Path] = {}
-    if weights.coarse or weights.fine:
+    if weights.coarse or weights.fine or weights.masks:
         if config.labelled == "procedural":
             found["procedural"] = str(synthetic.VERSION)
             if config.texture_folder:

@@ -50,6 +50,7 @@ class TrackClip:
     visible: Bool[Tensor, "T N"]
     valid: Bool[Tensor, "T N"]
     name: str = ""
+    masks: Int[Tensor, "T H W"] | None = None  # where they are asked for: as in MaskClip
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,8 @@ def train(
 
     begun = saved = time.monotonic()
     given = (config, len(history), workers)
-    supervised, unsupervised = weights.coarse or weights.fine, weights.reconstruction or weights.domain
-    labelled = batches(*given, clips, together) if supervised else itertools.repeat(None)
+    supervised, unsupervised = weights.coarse or weights.fine or weights.masks, weights.reconstruction or weights.domain
+    labelled = batches(*given, clips, bool(weights.masks), together) if supervised else itertools.repeat(None)
     real = real_batches(*given, together) if unsupervised else itertools.repeat(None)
     for step in range(len(history), config.steps):
         asked = time.monotonic()
@@ -205,7 +205,10 @@ def check_parts(config: TrainConfig, count: int, weights: LossWeights, clips: Da
     """Refuse clips that are too few, or cannot be shared out among so many processes and parts of a step."""
     if clips is not None and len(clips) < config.steps * config.clips:
         raise ValueError(f"train: there should be {config.steps * config.clips} clips, got {len(clips)}.")
-    used = {"clips": weights.coarse or weights.fine, "real_clips": weights.reconstruction or weights.domain}
+    used = {
+        "clips": weights.coarse or weights.fine or weights.masks,
+        "real_clips": weights.reconstruction or weights.domain,
+    }
     for name, needed in used.items():
         if needed and getattr(config, name) % (count * config.accumulate):
             raise ValueError(
@@ -218,7 +221,7 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
     """Refuse, before the first step, what cannot be trained.
 
     Raises:
-        ValueError: real video or a teacher is needed and missing, the teacher's lattices are not the
+        ValueError: real video, masks or a teacher are needed and missing, the teacher's lattices are not the
             encoder's, or a window is larger than the fine map.
     """
     if (weights.reconstruction or weights.domain) and not config.real_videos:
@@ -227,6 +230,10 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
         )
     if weights.domain and not (weights.coarse or weights.fine):
         raise ValueError("train: the domain loss needs labelled clips too: coarse or fine should be above 0.")
+    if weights.masks and config.labelled != "procedural":
+        raise ValueError(
+            f"train: the masks loss needs labelled clips with masks, procedural ones, got {config.labelled}."
+        )
     longest = max(coords.lattice_size((config.size, config.size), encoder.fine_lattice))
     own = weights.reconstruction or (weights.domain and config.domain_input != "features")
     for name, used in (("radius", weights.fine), ("own_radius", own)):

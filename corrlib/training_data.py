@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,10 +34,12 @@ class Batch:
     video: Float[Tensor, "B T 3 H W"]
     tracks: Float[Tensor, "B T N 2"]
     visible: Bool[Tensor, "B T N"]
+    masks: Int[Tensor, "B T H W"] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
-        return Batch(self.video.to(device), self.tracks.to(device), self.visible.to(device))
+        masks = None if self.masks is None else self.masks.to(device)
+        return Batch(self.video.to(device), self.tracks.to(device), self.visible.to(device), masks)
 
 
 class ProceduralClips(Dataset):
@@ -48,8 +50,8 @@ class ProceduralClips(Dataset):
         FileNotFoundError: there is no such folder of textures, or nothing to use in it.
     """
 
-    def __init__(self, config: TrainConfig):
-        self.config = config
+    def __init__(self, config: TrainConfig, masks: bool = False):
+        self.config, self.masks = config, masks
         self.content = synthetic.read_content(config.content)
         self.own = textures.sources(config.texture_folder) if config.texture_folder else ()
 
@@ -65,7 +67,7 @@ class ProceduralClips(Dataset):
         bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
         drawn = ("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, self.own, config.photographs)
         made = synthetic.scene(seed, (config.size, config.size), textures.bank(*drawn), content=self.content)
-        return synthetic.track_clip(made, times, config.points, query_frames=config.frames)
+        return synthetic.track_clip(made, times, config.points, query_frames=config.frames, masks=self.masks)
 
 
 class FlowClips(Dataset):
@@ -126,15 +128,16 @@ class FlowClips(Dataset):
         )
 
 
-def labelled_clips(config: TrainConfig) -> Dataset:
-    """The clips with known motion that a configuration names."""
-    return ProceduralClips(config) if config.labelled == "procedural" else FlowClips(config)
+def labelled_clips(config: TrainConfig, masks: bool = False) -> Dataset:
+    """The clips with known motion that a configuration names; with masks where these are drawn."""
+    return ProceduralClips(config, masks) if config.labelled == "procedural" else FlowClips(config)
 
 
 def collate(clips: list[TrackClip]) -> Batch:
     """Clips as one batch."""
     video = torch.stack([frames.to_float(clip.video) for clip in clips])
-    return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]))
+    masks = None if clips[0].masks is None else torch.stack([c.masks for c in clips])
+    return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]), masks)
 
 
 def batches(
@@ -142,6 +145,7 @@ def batches(
     start: int,
     workers: int,
     clips: Dataset | list[TrackClip] | None = None,
+    masks: bool = False,
     together: Processes = ALONE,
 ) -> Iterator[Batch]:
     """Labelled batches from step `start` on, the same for any number of worker processes.
@@ -153,15 +157,17 @@ def batches(
         start: the first step.
         workers: processes that make clips.
         clips: in place of those that the configuration names.
+        masks: whether they have masks.
         together: the processes that share the clips of each batch.
     """
     each, first = config.clips // config.accumulate, start * config.accumulate
-    made = _loader(labelled_clips(config) if clips is None else clips, each, first, workers, collate, together)
+    given = labelled_clips(config, masks) if clips is None else clips
+    made = _loader(given, each, first, workers, collate, together)
     for number, batch in enumerate(made, first):
         g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + number)
         B, shown = len(batch.video), rearrange(batch.video, "B T c H W -> (B T) c H W")
         changed = augment.change_appearance(shown, g, config.appearance, (together.rank, together.count))
-        yield Batch(rearrange(changed, "(B T) c H W -> B T c H W", B=B), batch.tracks, batch.visible)
+        yield Batch(rearrange(changed, "(B T) c H W -> B T c H W", B=B), batch.tracks, batch.visible, batch.masks)
 
 
 def real_batches(

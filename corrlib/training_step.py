@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from . import alignment, coords, frames, labels, losses, matching
+from . import alignment, coords, frames, labels, losses, matching, softmasks
 from .encoder import Features, unit
 from .losses import LossWeights, soft_label_cross_entropy
 from .processes import ALONE, Processes
@@ -43,8 +44,8 @@ def train_step(
     Where processes share a batch, each returns its part of the losses: their sum is the whole batch's.
 
     Returns:
-        "coarse" and "fine", the soft-label cross-entropies in nat; "reconstruction"; "domain" in nat,
-        with "domain_accuracy"; and "total", their weighted sum.
+        "coarse" and "fine", the soft-label cross-entropies in nat; "masks", of what is carried, in nat;
+        "reconstruction"; "domain" in nat, with "domain_accuracy"; and "total", their weighted sum.
     """
     found: Found = {}
     if labelled is not None:
@@ -53,6 +54,8 @@ def train_step(
             synthetic = _encode(encoder, labelled.video, config, drop)
         seen_by_teacher = _teach(teacher, labelled.video, config) if config.label in labels.OF_TEACHER else None
         found |= _soft_label_losses(encoder, synthetic, labelled, config, weights, seen_by_teacher, together)
+        if weights.masks:
+            found["masks"] = _mask_loss(encoder, synthetic, labelled.masks, config, together)
     if unlabelled is not None:
         dropped = bool(weights.reconstruction) or config.drop_channels
         drop = _channel() if dropped else None
@@ -153,6 +156,27 @@ def _soft_label_losses(
             logits, cells = matching.window_correlation(query, student.fine[j], centre, config.radius)
             add("fine", logits, fine_cells[:, j], cells, seen, None if teacher is None else teacher[1][j])
     return totals
+
+
+def _mask_loss(
+    encoder: nn.Module, student: _Encoded, masks: Tensor | None, config: TrainConfig, together: Processes
+) -> Tensor:
+    """Each frame's masks told by all others', as `propagation` tells them: coarse and fine features side by side."""
+    if masks is None:
+        raise ValueError("train: the masks loss needs labelled clips with masks, got none.")
+    size_hw, grid = tuple(masks.shape[-2:]), encoder.coarse_lattice
+    shown = F.one_hot(masks).permute(1, 0, 4, 2, 3).float()
+    soft = [softmasks.to_grid(frame, grid.stride).flatten(2) for frame in shown]
+    places = []
+    for coarse, fine in zip(student.coarse, student.fine):
+        fine = matching.unit(coords.relattice(fine, encoder.fine_lattice, grid, size_hw))
+        places.append(math.sqrt(0.5) * torch.cat([coarse, fine], dim=1).flatten(2))
+    total = 0.0
+    for t in range(len(places)):
+        keys, known = (torch.cat(values[:t] + values[t + 1 :], dim=2) for values in (places, soft))
+        how = (config.temperature, together.total)
+        total = total + losses.carried_label_loss(places[t], keys, known, soft[t], *how) / len(places)
+    return total
 
 
 def _reconstruction_loss(

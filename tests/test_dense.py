@@ -31,6 +31,10 @@ def test_a_translation_is_found_at_every_pixel(model, picture):
     assert found.visible_0to1[~shared].float().mean() < 0.1
     assert found.confidence.min() >= 0 and found.confidence.max() <= 1
     assert found.confidence[shared].mean() > found.confidence[~shared].mean() + 0.3
+    plain = match_frames(model, *frames, refine=False)  # features alone: coarser, and all else the same
+    plain_error = (plain.flow_0to1 - step[:, None, None]).norm(dim=0)
+    assert error[shared].mean() < plain_error[shared].mean() < 0.6
+    assert torch.equal(plain.confidence, found.confidence)
 
 
 def test_a_still_picture_does_not_move(model, picture):

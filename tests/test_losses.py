@@ -9,6 +9,20 @@ from corrlib import coords, frames, losses
 from corrlib.losses import LossWeights, soft_label_cross_entropy
 
 
+def test_carried_labels_closed_form():
+    """Features that tell things apart carry masks without loss; features all alike carry the shares of all cells."""
+    things = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1, 1]])
+    known = torch.nn.functional.one_hot(things, 2).mT.float()
+    apart = torch.nn.functional.normalize(known, dim=1)
+    assert losses.carried_label_loss(apart, apart, known, known, 0.05) < 1e-3
+    alike = torch.ones(1, 3, 10) / 3**0.5
+    assert losses.carried_label_loss(alike, alike, known, known, 0.05) == pytest.approx(math.log(2), abs=1e-3)
+    fewer = known.clone()
+    fewer[:, :, 6:] = torch.tensor([1.0, 0.0])[:, None]  # the thing fills one cell: it is not carried
+    telling = losses.carried_label_loss(alike, alike, fewer, known, 0.05)
+    assert telling == pytest.approx(-0.5 * math.log(0.9 + 1e-4), abs=1e-3)
+
+
 def test_equals_torch():
     g = torch.Generator().manual_seed(0)
     logits, label = torch.randn(2, 5, 9, generator=g), torch.rand(2, 5, 9, generator=g).softmax(-1)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from test_datasets import ids, write_davis
 
-from corrlib import __main__, baselines, benchmarks, predictions
+from corrlib import __main__, baselines, benchmarks, coords, dense, predictions
 from corrlib.benchmarks import Task
 from corrlib.methods import Method
 from corrlib.samples import PointTracks, TrackClip
@@ -53,6 +53,28 @@ def test_what_is_written(tasks, tmp_path):
     truth = predictions.load(tmp_path / "procedural" / "000.truth.npz")
     assert set(truth) == {"query_points", "tracks", "visible", "valid", "size_hw"}
     assert np.array_equal(truth["tracks"], clip.tracks) and truth["size_hw"].tolist() == [64, 64]
+
+
+@pytest.mark.parametrize("resolution", [None, (74, 106)])
+def test_pairs_with_flow_are_asked_for_a_dense_match_where_there_is_one(tmp_path, resolution):
+    """The field is read at the queries, in pixels of the pair's own size, and nothing is tracked."""
+    xy = torch.tensor([[0.0, 0.0], [10.0, 20.0], [52.0, 36.0]])
+    queries = torch.cat([torch.zeros(3, 1), xy], dim=1)
+    known = torch.ones(2, 3, dtype=torch.bool)
+    pair = TrackClip(torch.zeros(2, 3, 37, 53, dtype=torch.uint8), queries, torch.stack([xy, xy]), known, known)
+
+    def flow(frame0, frame1):
+        size_hw = frame0.shape[1:]
+        field = (coords.grid(size_hw) * 0.1 + 0.05 * (size_hw[0] == 74)).permute(2, 0, 1)  # 0.1 x in any size
+        return dense.Match(field, torch.full(size_hw, 0.5), coords.grid(size_hw)[..., 0] < size_hw[1] / 2)
+
+    method = Method(points=None, flow=flow)
+    task = Task("flyingchairs", "a", lambda: (pair, {}))
+    predictions.predict({"a": method}, [task], tmp_path, resolution=resolution)
+    found = predictions.read_points(tmp_path, task, "a")
+    assert torch.allclose(found.tracks, torch.stack([xy, 1.1 * xy]), atol=1e-4 if resolution is None else 0.06)
+    assert found.visible.tolist() == [[True] * 3, [True, True, False]]
+    assert torch.allclose(found.confidence[1], torch.tensor(0.5))
 
 
 def test_a_second_start_asks_only_what_is_missing(tasks, tmp_path):

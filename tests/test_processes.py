@@ -18,7 +18,7 @@ SMALL = TrainConfig(
     steps=10, clips=2, frames=2, size=40, points=30, width=4, textures=3, bfloat16=False, learning_rate=5e-3,
     real_clips=2, own_radius=3, label="teacher", teacher_momentum=0.9, domain_warm_up=False,
 )  # fmt: skip
-WHOLE = LossWeights(reconstruction=1.0, domain=1.0)
+WHOLE = LossWeights(reconstruction=1.0, domain=1.0, masks=1.0)
 
 
 class Frozen(PixelEncoder):
@@ -60,7 +60,7 @@ def test_two_processes_are_as_good_as_one(tmp_path, real_folder):
     debug_launcher(functools.partial(in_a_process, tmp_path, config, 0.0), num_processes=2)
     (one, same), (other, too) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(same[name], too[name]) for name in same)
-    for name in ("coarse", "fine", "reconstruction", "domain", "domain_accuracy", "domain_gradient", "total"):
+    for name in ("coarse", "fine", "masks", "reconstruction", "domain", "domain_accuracy", "domain_gradient", "total"):
         expected = [record[name] for record in history]
         assert [record[name] for record in one] == pytest.approx(expected, rel=1e-4), name
         assert [record[name] for record in other] == pytest.approx(expected, rel=1e-4), name

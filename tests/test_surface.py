@@ -1,10 +1,13 @@
 """The public names are a decision, and importing them is without consequences."""
 
+import doctest
 import json
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 import corrlib
 
@@ -44,3 +47,13 @@ def test_import_is_quiet_and_changes_nothing(tmp_path):
     assert unchanged and not uses_gpu
     assert not {"torchvision", "matplotlib.pyplot", "papermill", "IPython"} & set(modules)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES.read_text().split())
+def test_every_public_name_says_what_it_is_and_its_examples_hold(name):
+    found = getattr(corrlib, name)
+    assert found.__doc__ and not found.__doc__.startswith(f"{name}("), "a docstring of its own"
+    runner = doctest.DocTestRunner(verbose=False)
+    for example in doctest.DocTestFinder(recurse=False).find(found, name):
+        runner.run(example)
+    assert runner.failures == 0

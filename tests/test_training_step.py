@@ -59,6 +59,23 @@ def learn(labelled, real, weights, measured, config=TINY, steps=40, teacher=None
     return {n: (seen[0][n], sum(s[n] for s in seen[-4:]) / 4) for n in seen[0]}
 
 
+def test_carried_masks_are_learnt_by_heart_and_only_if_asked():
+    """The masks loss of one batch falls when it is minimised, and not when nothing is."""
+    config = replace(TINY, frames=3, size=64)
+    clips = next(training_data.batches(config, 0, 0, masks=True))
+    only, measured = LossWeights(0.0, 0.0, masks=1.0), LossWeights(1.0, 1.0, masks=1.0)
+    before, after = learn(clips, None, only, measured, config, 30)["masks"]
+    assert after < 0.6 * before
+    model = encoder()
+    assert set(train_step(model, None, clips, None, config, only)) == {"masks", "total"}
+    assert "masks" not in train_step(model, None, clips, None, config, LossWeights())
+    without = replace(clips, masks=None)
+    with pytest.raises(ValueError, match="the masks loss needs labelled clips with masks, got none"):
+        train_step(model, None, without, None, config, only)
+    with pytest.raises(ValueError, match="masks, procedural ones, got flyingchairs"):
+        training.check(model, replace(config, labelled="flyingchairs", data_root="data"), only, None)
+
+
 def test_reconstruction_is_learnt_by_heart_and_only_if_asked(labelled, real):
     """Its floor is what the drawing of the dropped colour leaves; from nothing, the mean of a window."""
     measured = LossWeights(coarse=0.0, fine=1.0, reconstruction=1.0)

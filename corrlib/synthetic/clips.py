@@ -10,7 +10,9 @@ from ..samples import FlowPair, MaskClip, TrackClip
 from .scenes import Points, Scene, Shot
 
 
-def track_clip(made: Scene, times: list[float], num_points: int, query_frames: int = 1) -> TrackClip:
+def track_clip(
+    made: Scene, times: list[float], num_points: int, query_frames: int = 1, masks: bool = False
+) -> TrackClip:
     """The frames of a scene at some times, with points seen in them and their exact tracks.
 
     Args:
@@ -18,6 +20,7 @@ def track_clip(made: Scene, times: list[float], num_points: int, query_frames: i
         times: when to look, in frames; they need not be whole, nor evenly spaced.
         num_points: number of tracks, the same from each of the query frames.
         query_frames: points are asked in that many first frames of the clip.
+        masks: whether the sample holds the masks of all things in front of the background.
 
     Raises:
         ValueError: fewer than two times, or no query frame among them.
@@ -34,8 +37,10 @@ def track_clip(made: Scene, times: list[float], num_points: int, query_frames: i
     tracks, visible, _ = (torch.cat(values) for values in zip(*(shot.track(points) for shot in shots)))
     asked = torch.arange(float(query_frames), device=xy.device)[:, None, None].expand(-1, each, 1)
     queries = rearrange(torch.cat([asked, xy], dim=-1), "T P c -> (T P) c")
-    video = (torch.cat([shot.render(truth=False).video for shot in shots]) * 255).round().to(torch.uint8)
-    return TrackClip(video, queries, tracks, visible, torch.ones_like(visible), f"procedural-{made.seed}")
+    seen = [shot.render(truth=masks) for shot in shots]
+    video = (torch.cat([frames.video for frames in seen]) * 255).round().to(torch.uint8)
+    numbers = torch.cat([frames.masks for frames in seen]) if masks else None
+    return TrackClip(video, queries, tracks, visible, torch.ones_like(visible), f"procedural-{made.seed}", numbers)
 
 
 def seen_points(shot: Shot, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "T count 2"], Points]:

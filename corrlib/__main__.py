@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import math
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,25 +12,22 @@ import torch
 
 from . import (
     benchmarks,
-    calibration,
     checkpoints,
     claim_commands,
     export,
     frames,
     pages,
     predictions,
-    recipes,
     report,
     runs,
     synthetic,
     tracker_costs,
     training,
+    training_commands,
     video_commands,
 )
 from . import methods as answering
 from .claim_commands import settings as read_settings
-from .losses import LossWeights
-from .torchvision_models import ResNet18Encoder
 
 
 @click.group()
@@ -44,76 +39,10 @@ main.add_command(video_commands.track)
 main.add_command(video_commands.masks)
 main.add_command(claim_commands.train_claims)
 main.add_command(claim_commands.score_claims)
-
-
-@main.command(epilog="Example: python -m corrlib train results/mine.safetensors --set steps=500 --workers 1")
-@click.argument("out", type=click.Path(dir_okay=False))
-@click.option("--preset", default="default", type=click.Choice(list(recipes.PRESETS)), help="Settings to begin from.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
-@click.option("--weight", "weights", multiple=True, metavar="LOSS=NUMBER", help="A field of LossWeights; repeatable.")
-@click.option("--teacher", default="", help="Weights of a teacher, ours (.safetensors) or torchvision's ResNet-18.")
-@click.option("--state", default="", help="File of the resumable state; training goes on from it if it exists.")
-@click.option("--start", default="", help="Weights to go on from, a .safetensors file; none begins anew.")
-@click.option("--workers", default=0, help="Processes that make clips. Does not change the result.")
-@click.option("--minutes", default=math.inf, help="Stop after this long, at the latest.")
-def train(
-    out: str,
-    preset: str,
-    settings: tuple[str, ...],
-    weights: tuple[str, ...],
-    teacher: str,
-    state: str,
-    start: str,
-    workers: int,
-    minutes: float,
-) -> None:
-    """Train an encoder, by default on procedural video alone, and write its weights to OUT."""
-    recipe = recipes.PRESETS[preset]
-    try:
-        config = dataclasses.replace(recipe.config, **read_settings(settings))
-        counts = dataclasses.replace(recipe.weights, **read_settings(weights, LossWeights))
-        torch.manual_seed(config.seed)
-        encoder = checkpoints.load(start) if start else training.new_encoder(config)
-        before = checkpoints.read_header(start) if start else {}
-        taught_by = _teacher(teacher) if teacher else None
-    except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-
-    def show(step: int, record: dict[str, float]) -> None:
-        if step % 20 == 0:
-            left = record["seconds"] / (step + 1) * (config.steps - step) / 60
-            line = f"step {step}/{config.steps} " + " ".join(
-                f"{name} {record[name]:.3f}" for name in dataclasses.asdict(counts) if name in record
-            )
-            click.echo(f"{line} about {left:.0f} min left", err=True)
-
-    try:
-        how = {"state_path": state, "workers": workers, "seconds": minutes * 60, "report": show, "teacher": taught_by}
-        training.train(encoder, config, counts, **how)
-    except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-    encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
-    origin = {
-        "command": "python -m corrlib " + " ".join(sys.argv[1:]),
-        "training": json.dumps(dataclasses.asdict(config)),
-        "weights": json.dumps(dataclasses.asdict(counts)),
-        "torch": torch.__version__,
-    }
-    if before:  # what they were made by first
-        origin["started_from"] = json.dumps({k: v for k, v in before.items() if k not in checkpoints.OWN})
-    click.echo(checkpoints.save(out, encoder, origin))
-
-
-@main.command(epilog="Example: python -m corrlib calibrate results/mine.safetensors")
-@click.argument("path", type=click.Path(dir_okay=False))
-def calibrate(path: str) -> None:
-    """Fit how sure the tracker may be with the encoder in PATH, and write it into the file."""
-    try:
-        encoder, header = checkpoints.load(path), checkpoints.read_header(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
-    encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
-    click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
+main.add_command(training_commands.train)
+main.add_command(training_commands.calibrate)
+main.add_command(training_commands.publish)
+main.add_command(training_commands.measure_costs)
 
 
 @main.command(
@@ -281,12 +210,6 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
-
-
-def _teacher(path: str) -> torch.nn.Module:
-    """The encoder of a file: one of ours, or torchvision's ResNet-18."""
-    ours = path.endswith(".safetensors") and "format" in checkpoints.read_header(path)
-    return checkpoints.load(path) if ours else ResNet18Encoder(path)
 
 
 if __name__ == "__main__":

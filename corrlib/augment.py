@@ -13,7 +13,10 @@ from . import coords
 
 
 def change_appearance(
-    frames: Float[Tensor, "B 3 H W"], generator: torch.Generator, strength: float = 1.0
+    frames: Float[Tensor, "B 3 H W"],
+    generator: torch.Generator,
+    strength: float = 1.0,
+    part: tuple[int, int] = (0, 1),
 ) -> Float[Tensor, "B 3 H W"]:
     """Frames in another light, through another camera; each by its own draw.
 
@@ -23,6 +26,8 @@ def change_appearance(
         strength: 0 changes nothing, 1 is strong: contrast and gamma within a factor of 1.6,
             saturation from grey to vivid, a gradient of light across the frame, blur up to
             1.2 px, noise up to 0.04, and a dark or bright smooth patch.
+        part: which part these are of a larger batch, from 0, and of how many equal ones; they are
+            changed as they would be in it.
 
     Returns:
         frames of the same shape, in [0, 1].
@@ -35,12 +40,13 @@ def change_appearance(
     if strength == 0:
         return frames
     B, _, H, W = frames.shape
+    every, mine = B * part[1], slice(B * part[0], B * (part[0] + 1))
 
     def draw(channels: int, reach: float) -> Tensor:
-        return strength * reach * (2 * torch.rand(B, channels, 1, 1, generator=generator) - 1)
+        return strength * reach * (2 * torch.rand(every, channels, 1, 1, generator=generator)[mine] - 1)
 
     def sometimes(values: Tensor, share: float) -> Tensor:
-        return values * (torch.rand(B, 1, 1, 1, generator=generator) < share)
+        return values * (torch.rand(every, 1, 1, 1, generator=generator)[mine] < share)
 
     out = frames.clamp(1e-4, 1) ** torch.exp(draw(1, 0.45))
     grey = out.mean(dim=1, keepdim=True)
@@ -53,7 +59,7 @@ def change_appearance(
     patch = torch.exp(-((xy - draw(2, 1.0) / max(strength, 1e-3)) ** 2).sum(dim=1, keepdim=True) / 0.12)
     out = out + sometimes(draw(1, 0.4) * patch, 0.3)
     out = blur(out, sometimes(draw(1, 1.2).abs(), 0.5).flatten())
-    noise = torch.randn(out.shape, generator=generator)
+    noise = torch.randn(every, *out.shape[1:], generator=generator)[mine]
     return (out + sometimes(draw(1, 0.04), 0.6) * noise).clamp(0, 1)
 
 

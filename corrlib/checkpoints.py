@@ -4,10 +4,15 @@ The header carries the format, the constructor's arguments, the lattices and whe
 come from. What does not fit exactly is refused.
 """
 
+import contextlib
 import json
+import math
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -15,7 +20,9 @@ from .encoder import UNCALIBRATED, PaperEncoder, PixelEncoder
 
 FORMAT = "corrlib-encoder-1"
 OWN = ("format", "encoder", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
+ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
+DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of an encoder's weights and counters
 ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}
 
 
@@ -26,6 +33,9 @@ def save(path: str | os.PathLike, encoder: PixelEncoder | PaperEncoder, origin: 
         path: where to; usually named *.safetensors.
         encoder: what to save.
         origin: how the weights were made: command, configuration, seed, data; all text.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
     """
     path = Path(path)
     header = {
@@ -36,16 +46,40 @@ def save(path: str | os.PathLike, encoder: PixelEncoder | PaperEncoder, origin: 
         "calibration": json.dumps(encoder.calibration),
         **origin,
     }
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, partial, header)
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, partial, header)
+        partial.chmod(0o644)  # safetensors makes files that only their owner can read
     return path
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what shall be under `path` only when all of it is on the disk; what is there stays until then.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise OSError(f"{path} could not be written, and is as it was ({error}).") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def read_header(path: str | os.PathLike) -> dict[str, str]:
-    """What a checkpoint says of itself."""
-    return _read(Path(path))[0]
+    """What a checkpoint says of itself.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no safetensors file.
+    """
+    with _opened(Path(path)) as file:
+        return file.metadata() or {}
 
 
 def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
@@ -55,38 +89,48 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
         FileNotFoundError: there is no such file.
         ValueError: the file is no safetensors file, not one of corrlib's, or its weights do not fit.
     """
-    header, tensors = _read(Path(path))
-    if header.get("format") != FORMAT:
-        raise ValueError(f"load: {path} should be of format {FORMAT}, got {header.get('format', 'none')!r}.")
-    kind = header.get("encoder", "PixelEncoder")  # which the first files did not say
-    try:
-        encoder = ENCODERS[kind](**json.loads(header["config"]))
-        encoder.calibration = tuple(float(weight) for weight in json.loads(header["calibration"]))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"load: the header of {path} does not describe a {kind} ({error}).") from None
-    lattices = json.dumps([encoder.coarse_lattice, encoder.fine_lattice])
-    if header.get("lattices") != lattices:
-        raise ValueError(f"load: {path} should have lattices {lattices}, got {header.get('lattices', 'none')}.")
-    expected = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if expected != found:
-        odd = sorted(set(expected.items()) ^ set(found.items()))[0]
-        raise ValueError(f"load: {path} does not hold this encoder's weights; first difference: {odd[0]} {odd[1]}.")
-    if len(encoder.calibration) != len(UNCALIBRATED):
-        raise ValueError(f"load: {path} should have {len(UNCALIBRATED)} weights of calibration.")
-    encoder.load_state_dict(tensors)
+    with _opened(Path(path)) as file:
+        header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            raise ValueError(f"load: {path} should be of format {FORMAT}, got {header.get('format', 'none')!r}.")
+        kind = header.get("encoder", "PixelEncoder")  # which the first files did not say
+        try:
+            config, calibration = json.loads(header["config"]), json.loads(header["calibration"])
+            with torch.device("meta"):  # whatever a hostile header asks for takes no memory
+                shape = ENCODERS[kind](**config)
+            calibration = tuple(float(weight) for weight in calibration)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(f"load: the header of {path} does not describe a {kind} ({error}).") from None
+        lattices = json.dumps([shape.coarse_lattice, shape.fine_lattice])
+        if header.get("lattices") != lattices:
+            raise ValueError(f"load: {path} should have lattices {lattices}, got {header.get('lattices', 'none')}.")
+        expected = {(name, str(tuple(v.shape)), DTYPES[v.dtype]) for name, v in shape.state_dict().items()}
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        found = {(name, str(tuple(s.get_shape())), s.get_dtype()) for name, s in slices.items()}
+        if expected != found:
+            odd = " ".join(sorted(expected ^ found)[0])
+            raise ValueError(f"load: {path} does not hold this encoder's weights; first difference: {odd}.")
+        if len(calibration) != len(UNCALIBRATED) or not all(map(math.isfinite, calibration)):
+            raise ValueError(f"load: {path} should have {len(UNCALIBRATED)} weights of calibration.")
+        encoder = ENCODERS[kind](**config)
+        encoder.load_state_dict({name: file.get_tensor(name) for name in slices})
+    encoder.calibration = calibration
     return encoder.eval()
 
 
 def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder | PaperEncoder:
-    """The bundled encoder of a name, or the encoder of a checkpoint file.
+    """The bundled encoder of a name, the encoder of a checkpoint file, or that of owner/name on the Hugging Face hub.
+
+    Of the hub, what was loaded once is loaded again without a network; owner/name@revision names a version.
 
     Raises:
-        ValueError: the name is neither bundled nor a file.
+        ValueError: the name is neither bundled nor a file nor on the hub.
     """
     names = sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
     if str(name_or_path) in names:
         return load(BUNDLED / f"{name_or_path}.safetensors")
+    if not Path(name_or_path).is_file() and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(name_or_path)):
+        return load(_from_hub(str(name_or_path)))
     if not Path(name_or_path).is_file():
         raise ValueError(
             f"load_pretrained: expected one of {', '.join(names)} or a checkpoint file, got {str(name_or_path)!r}."
@@ -94,12 +138,27 @@ def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder |
     return load(name_or_path)
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict]:
-    """Header and tensors of any safetensors file."""
+def _from_hub(name: str) -> str:
+    """Where the weights of owner/name, or owner/name@revision, were put."""
+    import huggingface_hub
+
+    repository, _, revision = name.partition("@")
+    try:
+        return huggingface_hub.hf_hub_download(repository, ON_HUB, revision=revision or None)
+    except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+        raise ValueError(
+            f"load_pretrained: {name!r} is no checkpoint file, and cannot be had from the Hugging Face hub "
+            f"({str(error).splitlines()[0]})."
+        ) from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Any safetensors file, of which nothing but the header has been read."""
     if not path.is_file():
         raise FileNotFoundError(f"load: no file {path}.")
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(f"load: {path} should be a safetensors file, but it cannot be read ({error}).") from None

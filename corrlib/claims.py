@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from . import benchmarks, calibration, checkpoints, evaluation, labels, predictions, synthetic, training
+from . import benchmarks, calibration, checkpoints, evaluation, labels, predictions, recipes, synthetic, training
 from .losses import LossWeights
 from .methods import of_encoder
 from .recipes import TrainConfig
@@ -125,7 +125,7 @@ def train_arm(
     label, weights = ARMS.get(arm, (config.label, only_colour))
     config = replace(config, seed=seed, label=label)
     if path.exists():
-        if json.loads(path.read_text())["config"] != asdict(config) | named:
+        if recipes.completed(json.loads(path.read_text())["config"]) != asdict(config) | named:
             raise ValueError(f"train_arm: {path} is of another configuration; name another folder.")
         return path
     teacher = None
@@ -139,7 +139,7 @@ def train_arm(
     if calibration_clips:
         calibrated_on = [task.read()[0] for task in benchmarks.procedural_calib(calibration_clips)]
         encoder.calibration = calibration.calibrate(encoder, calibrated_on)
-    last = [{k: v for k, v in record.items() if k not in ("step", "seconds")} for record in history[-LAST:]]
+    last = [{k: v for k, v in record.items() if k not in ("step", "seconds", "waited")} for record in history[-LAST:]]
     seconds = np.diff([0.0, *(r["seconds"] for r in history)])
     found = {
         "arm": arm,

@@ -59,7 +59,7 @@ class PixelEncoder(nn.Module):
         fine_channels: length of the fine feature vectors.
 
     Raises:
-        ValueError: a frame is smaller than one coarse cell.
+        ValueError: width or fine_channels is below 1; a frame is smaller than one coarse cell.
 
     Differs: the paper's ResNet-18 computes 256 channels at stride 2 for 45.5 GMAC a 256 x 256
     frame; this one takes about 1.6.
@@ -70,6 +70,10 @@ class PixelEncoder(nn.Module):
 
     def __init__(self, width: int = 32, fine_channels: int = 64):
         super().__init__()
+        if min(width, fine_channels) < 1:
+            raise ValueError(
+                f"PixelEncoder: width and fine_channels should be above 0, got {width} and {fine_channels}."
+            )
         self.config = {"width": width, "fine_channels": fine_channels}
         self.calibration: tuple[float, ...] = UNCALIBRATED
         self.stem = nn.Sequential(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("corrlib", "torch", "numpy", "opencv-python", "matplotlib")
+PACKAGES = ("corrlib", "torch", "accelerate", "numpy", "opencv-python", "matplotlib")
 
 
 def describe(root: Path) -> dict:
@@ -51,7 +51,11 @@ def device_name() -> str:
     """The GPU that torch sees, else the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"cpu ({platform.processor() or platform.machine()}, {os.cpu_count()} cores)"
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):  # Linux tells which one it is
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
+    return f"cpu ({name}, {os.cpu_count()} cores)"
 
 
 def peak_memory_mib() -> dict[str, float]:

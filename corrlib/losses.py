@@ -1,5 +1,6 @@
 """What is minimised: functions of logits and labels, without a model in sight."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -32,7 +33,10 @@ class LossWeights:
 
 
 def soft_label_cross_entropy(
-    logits: Float[Tensor, "*shape K"], label: Float[Tensor, "*shape K"], valid: Bool[Tensor, "*shape"]
+    logits: Float[Tensor, "*shape K"],
+    label: Float[Tensor, "*shape K"],
+    valid: Bool[Tensor, "*shape"],
+    count: Tensor | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of a softmax with soft labels, in nat, averaged over the valid ones.
 
@@ -40,6 +44,7 @@ def soft_label_cross_entropy(
         logits: correlation over temperature; -inf where there is no candidate.
         label: the target distribution; where a logit is -inf it must be 0.
         valid: which labels count.
+        count: how many there are, where these are only a part of them.
 
     Returns:
         the mean over valid labels; 0, with a zero gradient, where there is none.
@@ -50,7 +55,7 @@ def soft_label_cross_entropy(
     log_affinity = logits.log_softmax(dim=-1)
     # 0 * -inf is NaN, in the gradient too: candidates outside the frame are taken out first.
     entropy = -(label * log_affinity.masked_fill(torch.isneginf(logits), 0.0)).sum(dim=-1)
-    return (entropy * valid).sum() / valid.sum().clamp(min=1)
+    return (entropy * valid).sum() / (valid.sum() if count is None else count).clamp(min=1)
 
 
 def carried_label_loss(
@@ -59,6 +64,7 @@ def carried_label_loss(
     known: Float[Tensor, "B K M"],
     truth: Float[Tensor, "B K N"],
     temperature: float,
+    total: Callable[[Tensor], Tensor] = torch.Tensor.clone,
 ) -> Float[Tensor, ""]:
     """How badly soft masks of some frames, carried along the affinity, say what another frame shows, in nat.
 
@@ -71,6 +77,7 @@ def carried_label_loss(
         known: their soft masks, which sum to 1 over K; the first is the background's.
         truth: the query's. Cells of what `known` hardly shows do not count.
         temperature: of the affinity.
+        total: makes of a number of cells that of all batches, where this is one of several.
 
     Returns:
         the cross-entropy, in which all cells of objects together count as much as those of the
@@ -82,7 +89,7 @@ def carried_label_loss(
     shown = known.sum(dim=2, keepdim=True) > LEAST_SHOWN
     counts = ((truth * shown).sum(dim=1) > 0.99).float()
     objects, ground = counts * (truth[:, 0] < 0.9), counts * (truth[:, 0] >= 0.9)
-    halves = [(entropy * part).sum() / part.sum().clamp(min=1) for part in (objects, ground)]
+    halves = [(entropy * part).sum() / total(part.sum()).clamp(min=1) for part in (objects, ground)]
     return sum(halves) / 2
 
 

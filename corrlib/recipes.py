@@ -4,7 +4,7 @@
 computes anything.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from . import alignment, labels
@@ -21,7 +21,7 @@ class TrainConfig:
     equal weights on one machine."""
 
     steps: int = 2000
-    clips: int = 4  # a step
+    clips: int = 4  # a step, shared out among processes that train together
     frames: int = 3  # a clip, all of them matched with each other
     size: int = 160  # pixels, square
     points: int = 192  # a clip, asked in all of its frames; 0 asks each fine cell of frame 0, of pairs with flow
@@ -62,6 +62,8 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warm_up: float = 0.05  # share of the steps
     clip_gradient: float = 1.0  # its largest norm; 0 for any
+    accumulate: int = 1  # parts of a step's clips, one after the other, for less memory; each is averaged by itself
+    ema: float = 0.0  # above 0, the weights kept and evaluated are this running mean, a shorter one at first
     encoder: str = "small"  # ENCODERS
     width: int = 32  # of the small encoder
     stage4: bool = False  # of the paper's, to be trained at its own scale with the weight `coarse`
@@ -71,7 +73,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, before the first step."""
         positive = ("steps", "clips", "temperature", "learning_rate", "width", "sigma", "label_temperature")
-        for name in (*positive, "real_clips", "real_gap", "references", "own_radius"):
+        for name in (*positive, "real_clips", "real_gap", "references", "own_radius", "accumulate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")
         labels.check_kind(self.label)
@@ -96,8 +98,14 @@ class TrainConfig:
             raise ValueError(f"TrainConfig: data_root should be the folder of {self.labelled}, got {self.data_root!r}.")
         if self.domain_strength < 0:
             raise ValueError(f"TrainConfig: domain_strength should be at least 0, got {self.domain_strength}.")
-        if not 0 <= self.teacher_momentum < 1:
-            raise ValueError(f"TrainConfig: teacher_momentum should be in [0, 1), got {self.teacher_momentum}.")
+        for name in ("teacher_momentum", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"TrainConfig: {name} should be in [0, 1), got {getattr(self, name)}.")
+
+
+def completed(record: dict, of: type = TrainConfig) -> dict:
+    """A record of settings, such as an earlier version wrote, with the defaults of fields that it does not know."""
+    return {field.name: field.default for field in fields(of)} | record
 
 
 class Recipe(NamedTuple):

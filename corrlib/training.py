@@ -2,27 +2,29 @@
 
 import copy
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from . import alignment, coords, labels
+from . import alignment, coords, labels, processes, training_state
 from .encoder import PaperEncoder, PixelEncoder
 from .losses import LossWeights
 from .recipes import TrainConfig as TrainConfig
 from .samples import TrackClip
 from .training_data import ProceduralClips as ProceduralClips
-from .training_data import batches, real_batches
+from .training_data import batches, killed_workers_told, real_batches
 from .training_step import train_step as train_step
 
+Report = Callable[[int, dict[str, float]], None]
+SAVE_EVERY = 60.0  # seconds from one resumable state to the next
 
+
+@killed_workers_told()
 def train(
     encoder: nn.Module,
     config: TrainConfig,
@@ -30,7 +32,7 @@ def train(
     state_path: str | Path = "",
     workers: int = 0,
     seconds: float = math.inf,
-    report: Callable[[int, dict[str, float]], None] | None = None,
+    report: Report | None = None,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     evaluate_every: int = 0,
     teacher: nn.Module | None = None,
@@ -39,33 +41,43 @@ def train(
     """Trains an encoder in place.
 
     Args:
-        encoder: the network; left in evaluation mode.
-        config: what to learn.
+        encoder: the network; left in evaluation mode, on the device where it was trained: a GPU if
+            there is one. Started by torchrun, all processes train it together, and it is equal in all.
+        config: what to learn; the number of processes does not change it, since they share a step's clips.
         weights: of the losses.
-        state_path: where to keep a resumable state, each minute and at the end; a state of the
+        state_path: where the first process keeps a resumable state, each minute and at the end; a state of the
             same configuration found there is taken up.
         workers: processes that make clips; 0 makes them in this one. Does not change the result.
         seconds: a time budget; training stops cleanly when it is used up.
-        report: called after each step with its number and losses.
-        evaluate: called with the encoder every `evaluate_every` steps; what it returns is logged.
+        report: called after each step with its number and losses, in the first process.
+        evaluate: called, in the first process, with the encoder every `evaluate_every` steps; what it
+            returns is logged.
         teacher: whose features make the labels of the teacher kinds; with `teacher_momentum` it is
             where a running mean of the student begins, which without one begins as the student.
         clips: labelled clips in place of those that the configuration names, as many.
 
     Returns:
-        one record a step: step, learning_rate, seconds, each loss, what `evaluate` said; with the
-        domain loss also the discriminator's accuracy and the norm of the gradient it sends.
+        one record a step: step, learning_rate, seconds so far, seconds waited for clips, each loss, what
+        `evaluate` said; with the domain loss also the discriminator's accuracy and the norm of the gradient it sends.
 
     Raises:
         ValueError: as for `check`; a loss is not finite, or the state found is of another configuration.
-        FileNotFoundError: data that the configuration names is not there.
+        FileNotFoundError: data that the configuration names is not there, or no longer.
+        OSError: the state cannot be written, or a worker was killed; the last state is as it was.
     """
     weights = weights or LossWeights()
     if config.teacher_momentum:
         teacher = copy.deepcopy(teacher or encoder)
     check(encoder, config, weights, teacher)
-    teacher = None if teacher is None else teacher.eval()
-    discriminator = new_discriminator(encoder, config) if weights.domain else None
+    together = processes.here()
+    check_parts(config, together.count, weights, clips)
+    encoder.to(together.device, memory_format=torch.channels_last)
+    if together.count > 1 and together.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(encoder)
+    together.agree(encoder)
+    teacher = None if teacher is None else teacher.to(together.device).eval()
+    discriminator = new_discriminator(encoder, config).to(together.device) if weights.domain else None
+    averaged = copy.deepcopy(encoder) if config.ema else None
     parts = {"encoder": encoder, "discriminator": discriminator}
     parameters = [p for part in parts.values() if part is not None for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -75,50 +87,92 @@ def train(
         return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
-    parts |= {"optimizer": optimizer, "scheduler": scheduler}
+    parts |= {"optimizer": optimizer, "scheduler": scheduler, "averaged": averaged}
     parts |= {"teacher": teacher if config.teacher_momentum else None}
-    what, history = json.dumps([asdict(config), asdict(weights)]), []
+    history: training_state.History = []
     if state_path and Path(state_path).exists():
-        history = load_state(Path(state_path), parts, what)
+        history = training_state.load(Path(state_path), parts, config, weights)
+    steps_known = together.total(torch.tensor(len(history), device=together.device)).item()
+    if together.any(steps_known != together.count * len(history)):
+        raise ValueError(f"train: {state_path} should be in a folder that all processes see.")
+
+    def keep() -> None:
+        if state_path and together.rank == 0:
+            training_state.save(Path(state_path), parts, config, weights, history)
+
     begun = saved = time.monotonic()
-    encoder.to(memory_format=torch.channels_last)
-    nothing = itertools.repeat(None)
-    wanted = weights.coarse or weights.fine or weights.masks
-    labelled = batches(config, len(history), workers, clips, bool(weights.masks)) if wanted else nothing
-    real = real_batches(config, len(history), workers) if weights.reconstruction or weights.domain else nothing
-    for step, batch, unlabelled in zip(range(len(history), config.steps), labelled, real):
+    given = (config, len(history), workers)
+    supervised, unsupervised = weights.coarse or weights.fine or weights.masks, weights.reconstruction or weights.domain
+    labelled = batches(*given, clips, bool(weights.masks), together) if supervised else itertools.repeat(None)
+    real = real_batches(*given, together) if unsupervised else itertools.repeat(None)
+    for step in range(len(history), config.steps):
+        asked = time.monotonic()
+        shown = [[part if part is None else part.to(together.device) for part in (next(labelled), next(real))]
+                 for _ in range(config.accumulate)]  # fmt: skip
+        waited = time.monotonic() - asked
         torch.manual_seed(config.seed * 1_000_003 + step)  # of the windows' places, in train_step
         encoder.train()
-        given = (encoder, discriminator, batch, unlabelled, config, weights, teacher)
-        found = train_step(*given, progress=step / config.steps)
+        optimizer.zero_grad(set_to_none=True)
+        models, how = (encoder, discriminator), (config, weights, teacher, step / config.steps, together)
+        found = add_gradients(models, shown, *how)
+        together.add_up([p.grad for p in parameters if p.grad is not None])
+        together.add_up(list(found.values()))
         if not torch.isfinite(found["total"]):
             raise ValueError(f"train: the loss is {found['total'].item()} at step {step}; try a lower learning_rate.")
-        optimizer.zero_grad(set_to_none=True)
-        found["total"].backward()
         for part in (encoder, discriminator):
             if part is not None and config.clip_gradient:
                 nn.utils.clip_grad_norm_(part.parameters(), config.clip_gradient)
         optimizer.step()
+        together.average([value for value in encoder.buffers() if value.is_floating_point()])  # batch statistics
         if config.teacher_momentum:
             follow(teacher, encoder, config.teacher_momentum)
+        if averaged is not None:
+            follow(averaged, encoder, min(config.ema, (step + 1) / (step + 10)))
         record = {"step": step, "learning_rate": scheduler.get_last_lr()[0], "seconds": time.monotonic() - begun}
-        record |= {name: value.item() for name, value in found.items()}
-        record |= {"domain_gradient": discriminator.sent} if discriminator else {}
+        record |= {"waited": waited} | {name: value.item() for name, value in found.items()}
+        if discriminator is not None:
+            record["domain_gradient"] = math.sqrt(record["domain_gradient"])
         scheduler.step()
-        if evaluate and evaluate_every and (step + 1) % evaluate_every == 0:
-            record |= evaluate(encoder.eval())
         history.append(record)
-        if report:
+        if together.rank == 0 and evaluate and evaluate_every and (step + 1) % evaluate_every == 0:
+            record |= evaluate((encoder if averaged is None else averaged).eval())
+        if together.rank == 0 and report:
             report(step, record)
-        if state_path and time.monotonic() - saved > 60:
-            save_state(Path(state_path), parts, what, history)
+        if time.monotonic() - saved > SAVE_EVERY:
+            keep()
             saved = time.monotonic()
-        if time.monotonic() - begun > seconds:
+        if together.any(time.monotonic() - begun > seconds):
             break
-    if state_path:
-        save_state(Path(state_path), parts, what, history)
+    keep()
+    if averaged is not None:
+        encoder.load_state_dict(averaged.state_dict())
     encoder.eval()
     return history
+
+
+def add_gradients(
+    models: tuple[nn.Module, alignment.Discriminator | None],
+    shown: list,
+    config: TrainConfig,
+    weights: LossWeights,
+    teacher: nn.Module | None,
+    progress: float,
+    together: processes.Processes,
+) -> dict[str, Tensor]:
+    """Takes this process's part of a step as far as its gradients, and returns the part of its losses.
+
+    With an adversary also "domain_gradient", the squared norm of what it sends.
+    """
+    found: dict[str, Tensor] = {}
+    encoder, discriminator = models
+    for labelled, unlabelled in shown:
+        losses = train_step(encoder, discriminator, labelled, unlabelled, config, weights, teacher, progress, together)
+        (losses["total"] / len(shown)).backward()
+        values = {name: value.detach() / len(shown) for name, value in losses.items()}
+        if discriminator is not None:
+            values["domain_gradient"] = torch.tensor(discriminator.sent**2, device=together.device)
+        found = {name: found.get(name, 0.0) + value for name, value in values.items()}
+    return found
 
 
 @torch.no_grad()
@@ -128,27 +182,6 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         mine.lerp_(other, 1 - momentum)
     for mine, other in zip(teacher.buffers(), student.buffers()):
         mine.copy_(other)
-
-
-def save_state(path: Path, parts: dict, what: str, history: list) -> None:
-    """All that is needed to go on, written to a temporary name first so that a kill loses no file."""
-    states = {name: part.state_dict() for name, part in parts.items() if part is not None}
-    states["scheduler"] = {k: v for k, v in states["scheduler"].items() if k != "lr_lambdas"}
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"config": what, "history": json.dumps(history), **states}, partial)
-    partial.replace(path)
-
-
-def load_state(path: Path, parts: dict, what: str) -> list[dict[str, float]]:
-    """Takes up a saved state; returns its history."""
-    state = torch.load(path, weights_only=True)
-    if state["config"] != what:
-        raise ValueError(f"train: {path} holds a training of another configuration; name another state_path.")
-    for name, part in parts.items():
-        if part is not None:
-            own = part.state_dict() if name == "scheduler" else {}
-            part.load_state_dict({**own, **state[name]})
-    return json.loads(state["history"])
 
 
 def new_encoder(config: TrainConfig) -> nn.Module:
@@ -161,10 +194,27 @@ def new_discriminator(encoder: nn.Module, config: TrainConfig) -> alignment.Disc
     channels = (2 * config.own_radius + 1) ** 2
     if config.domain_input == "features":
         with torch.no_grad():
-            channels = copy.deepcopy(encoder).eval().raw(torch.zeros(1, 3, 32, 32)).fine.shape[1]
+            frame = torch.zeros(1, 3, 32, 32, device=next(encoder.parameters()).device)
+            channels = copy.deepcopy(encoder).eval().raw(frame).fine.shape[1]
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return alignment.Discriminator(channels)
+
+
+def check_parts(config: TrainConfig, count: int, weights: LossWeights, clips: Dataset | list[TrackClip] | None) -> None:
+    """Refuse clips that are too few, or cannot be shared out among so many processes and parts of a step."""
+    if clips is not None and len(clips) < config.steps * config.clips:
+        raise ValueError(f"train: there should be {config.steps * config.clips} clips, got {len(clips)}.")
+    used = {
+        "clips": weights.coarse or weights.fine or weights.masks,
+        "real_clips": weights.reconstruction or weights.domain,
+    }
+    for name, needed in used.items():
+        if needed and getattr(config, name) % (count * config.accumulate):
+            raise ValueError(
+                f"train: {name} should be a multiple of {count * config.accumulate}, "
+                f"{count} processes times accumulate {config.accumulate}, got {getattr(config, name)}."
+            )
 
 
 def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher: nn.Module | None) -> None:

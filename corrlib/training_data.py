@@ -4,8 +4,9 @@ Both are drawn or read while they are needed, item by item by its number, so tha
 number of worker processes nor an interruption changes what is seen.
 """
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from . import augment, coords, frames, synthetic, textures
 from .datasets import flyingchairs, flyingthings3d
+from .processes import ALONE, Processes
 from .real_video import RealClips
 from .recipes import TrainConfig
 from .samples import TrackClip
@@ -33,6 +35,11 @@ class Batch:
     tracks: Float[Tensor, "B T N 2"]
     visible: Bool[Tensor, "B T N"]
     masks: Int[Tensor, "B T H W"] | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Batch(self.video.to(device), self.tracks.to(device), self.visible.to(device), masks)
 
 
 class ProceduralClips(Dataset):
@@ -139,8 +146,11 @@ def batches(
     workers: int,
     clips: Dataset | list[TrackClip] | None = None,
     masks: bool = False,
+    together: Processes = ALONE,
 ) -> Iterator[Batch]:
     """Labelled batches from step `start` on, the same for any number of worker processes.
+
+    Of each step as many as `config.accumulate`, and of each the part of this process.
 
     Args:
         config: the training.
@@ -148,30 +158,64 @@ def batches(
         workers: processes that make clips.
         clips: in place of those that the configuration names.
         masks: whether they have masks.
+        together: the processes that share the clips of each batch.
     """
-    made = _loader(labelled_clips(config, masks) if clips is None else clips, config.clips, start, workers, collate)
-    for step, batch in enumerate(made, start):
-        g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + step)
-        B = len(batch.video)
-        changed = augment.change_appearance(rearrange(batch.video, "B T c H W -> (B T) c H W"), g, config.appearance)
+    each, first = config.clips // config.accumulate, start * config.accumulate
+    given = labelled_clips(config, masks) if clips is None else clips
+    made = _loader(given, each, first, workers, collate, together)
+    for number, batch in enumerate(made, first):
+        g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + number)
+        B, shown = len(batch.video), rearrange(batch.video, "B T c H W -> (B T) c H W")
+        changed = augment.change_appearance(shown, g, config.appearance, (together.rank, together.count))
         yield Batch(rearrange(changed, "(B T) c H W -> B T c H W", B=B), batch.tracks, batch.visible, batch.masks)
 
 
-def real_batches(config: TrainConfig, start: int, workers: int) -> Iterator[Float[Tensor, "B T 3 H W"]]:
+def real_batches(
+    config: TrainConfig, start: int, workers: int, together: Processes = ALONE
+) -> Iterator[Float[Tensor, "B T 3 H W"]]:
     """Batches of real video from step `start` on, as `batches`."""
     count, length = config.steps * config.real_clips, config.references + 1
     clips = RealClips(config.real_videos, count, config.size, length, config.real_gap, config.seed)
-    for video in _loader(clips, config.real_clips, start, workers, torch.stack):
+    each, first = config.real_clips // config.accumulate, start * config.accumulate
+    for video in _loader(clips, each, first, workers, torch.stack, together):
         yield frames.to_float(video)
 
 
-def _loader(clips: Dataset | list[TrackClip], each: int, start: int, workers: int, collate_fn) -> DataLoader:
-    """Batches in order."""
-    return DataLoader(
-        Subset(clips, range(start * each, len(clips))),
-        batch_size=each,
+def _loader(
+    clips: Dataset | list[TrackClip], each: int, first: int, workers: int, collate_fn: Callable, together: Processes
+) -> Iterator:
+    """Batches of so many in order, from number `first` on; of each the part of this process."""
+    mine = range(each)[together.mine(each // together.count)]
+    loader = DataLoader(
+        clips,
+        batch_sampler=([batch * each + i for i in mine] for batch in range(first, len(clips) // each)),
         num_workers=workers,
         collate_fn=collate_fn,
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
     )
+    try:
+        yield from loader
+    except (FileNotFoundError, ValueError) as error:  # of a worker, it comes with where it was raised
+        if "\n" not in str(error):
+            raise
+        raise type(error)(str(error).splitlines()[-1].removeprefix(f"{type(error).__name__}: ")) from None
+
+
+@contextlib.contextmanager
+def killed_workers_told() -> Iterator[None]:
+    """A clear error where a process that makes clips is gone.
+
+    torch says so by a RuntimeError at any moment, unless something was just being read from it.
+    """
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        while_reading = not isinstance(error, RuntimeError) and (
+            isinstance(error, EOFError) or (error.errno and error.filename is None)
+        )
+        if not while_reading and "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(
+            f"train: a process that makes clips was killed ({error}); with a state, the same command goes on."
+        ) from None

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from . import alignment, coords, frames, labels, losses, matching, softmasks
 from .encoder import Features, unit
 from .losses import LossWeights, soft_label_cross_entropy
+from .processes import ALONE, Processes
 from .recipes import TrainConfig
 from .training_data import Batch
 
@@ -36,8 +37,11 @@ def train_step(
     weights: LossWeights,
     teacher: nn.Module | None = None,
     progress: float = 1.0,
+    together: Processes = ALONE,
 ) -> Found:
     """The losses of one batch of each kind; those whose weight is 0 are left out.
+
+    Where processes share a batch, each returns its part of the losses: their sum is the whole batch's.
 
     Returns:
         "coarse" and "fine", the soft-label cross-entropies in nat; "masks", of what is carried, in nat;
@@ -49,22 +53,23 @@ def train_step(
         with _still_statistics(encoder, config.real_statistics):
             synthetic = _encode(encoder, labelled.video, config, drop)
         seen_by_teacher = _teach(teacher, labelled.video, config) if config.label in labels.OF_TEACHER else None
-        found |= _soft_label_losses(encoder, synthetic, labelled, config, weights, seen_by_teacher)
+        found |= _soft_label_losses(encoder, synthetic, labelled, config, weights, seen_by_teacher, together)
         if weights.masks:
-            found["masks"] = _mask_loss(encoder, synthetic, labelled.masks, config)
+            found["masks"] = _mask_loss(encoder, synthetic, labelled.masks, config, together)
     if unlabelled is not None:
         dropped = bool(weights.reconstruction) or config.drop_channels
         drop = _channel() if dropped else None
         real = _encode(encoder, unlabelled, config, drop)
         if weights.reconstruction:
-            found["reconstruction"] = _reconstruction_loss(encoder, real, unlabelled, drop, config)
+            found["reconstruction"] = _reconstruction_loss(encoder, real, unlabelled, drop, config) / together.count
         if weights.domain and dropped and not config.drop_channels:
             real = _encode(encoder, unlabelled, config, None)  # a colour missing on one side would give it away
     if weights.domain:
         strength = config.domain_strength * (alignment.warm_up(progress) if config.domain_warm_up else 1.0)
-        vectors = [_domain_vectors(features, config) for features in (synthetic, real)]
+        vectors = [_domain_vectors(features, config, together) for features in (synthetic, real)]
         logits = discriminator(torch.cat(vectors), strength).split([len(v) for v in vectors])
-        found["domain"], found["domain_accuracy"] = alignment.domain_loss(*logits)
+        said = alignment.domain_loss(*logits)
+        found |= {name: value / together.count for name, value in zip(("domain", "domain_accuracy"), said)}
     counted = asdict(weights)
     return {**found, "total": sum(counted[name] * loss for name, loss in found.items() if name in counted)}
 
@@ -108,6 +113,7 @@ def _soft_label_losses(
     config: TrainConfig,
     weights: LossWeights,
     teacher: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None,
+    together: Processes,
 ) -> Found:
     """Cross-entropies with soft labels: every frame asks every other where its points went."""
     coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
@@ -127,7 +133,9 @@ def _soft_label_losses(
             similarity = None if similarity is None else similarity.masked_fill(outside, 0.0)
         hidden = None if config.outside_zero else outside
         label, valid = labels.soft_label(target, cells, config.label, config.sigma, similarity, hidden)
-        entropy = soft_label_cross_entropy(logits / config.temperature, label, valid & seen)
+        counted = valid & seen
+        count = together.total(counted.sum())
+        entropy = soft_label_cross_entropy(logits / config.temperature, label, counted, count)
         totals[name] = totals.get(name, 0.0) + entropy / len(pairs)
 
     for i, j in pairs:
@@ -142,13 +150,17 @@ def _soft_label_losses(
             centre = fine_cells[:, i]
             if config.window == "target":
                 # The window lies where a coarse search might put it: near the target, not on it.
-                centre = fine_cells[:, j] + (config.radius - 1.5) * (2 * torch.rand_like(centre) - 1)
+                B, N, _ = centre.shape
+                drawn = torch.rand(B * together.count, N, 2)[together.mine(B)].to(centre.device)
+                centre = fine_cells[:, j] + (config.radius - 1.5) * (2 * drawn - 1)
             logits, cells = matching.window_correlation(query, student.fine[j], centre, config.radius)
             add("fine", logits, fine_cells[:, j], cells, seen, None if teacher is None else teacher[1][j])
     return totals
 
 
-def _mask_loss(encoder: nn.Module, student: _Encoded, masks: Tensor | None, config: TrainConfig) -> Tensor:
+def _mask_loss(
+    encoder: nn.Module, student: _Encoded, masks: Tensor | None, config: TrainConfig, together: Processes
+) -> Tensor:
     """Each frame's masks told by all others', as `propagation` tells them: coarse and fine features side by side."""
     if masks is None:
         raise ValueError("train: the masks loss needs labelled clips with masks, got none.")
@@ -162,7 +174,8 @@ def _mask_loss(encoder: nn.Module, student: _Encoded, masks: Tensor | None, conf
     total = 0.0
     for t in range(len(places)):
         keys, known = (torch.cat(values[:t] + values[t + 1 :], dim=2) for values in (places, soft))
-        total = total + losses.carried_label_loss(places[t], keys, known, soft[t], config.temperature) / len(places)
+        how = (config.temperature, together.total)
+        total = total + losses.carried_label_loss(places[t], keys, known, soft[t], *how) / len(places)
     return total
 
 
@@ -185,10 +198,11 @@ def _reconstruction_loss(
     return total
 
 
-def _domain_vectors(features: _Encoded, config: TrainConfig) -> Float[Tensor, "N V"]:
+def _domain_vectors(features: _Encoded, config: TrainConfig, together: Processes) -> Float[Tensor, "N V"]:
     """What the discriminator sees of one domain: the last frame's cells, in the first frame."""
     fine = features.fine if config.domain_input in ("normalised", "softmax") else features.raw()[1]
-    cells = alignment.some_cells(tuple(fine[0].shape[-2:]), len(fine[0]), config.domain_cells).to(fine[0].device)
+    B, size_hw = len(fine[0]), tuple(fine[0].shape[-2:])
+    cells = alignment.some_cells(size_hw, B * together.count, config.domain_cells)[together.mine(B)].to(fine[0].device)
     how = (config.own_radius, config.domain_input, config.temperature)
     return alignment.domain_vectors(fine[-1], fine[0], cells, *how).flatten(0, 1)
 

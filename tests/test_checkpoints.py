@@ -1,6 +1,10 @@
 """Checkpoints: what is saved comes back, what does not fit is refused in one sentence."""
 
 import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +50,10 @@ def header(encoder, **changes):
         ({"config": '{"depth": 3}'}, "does not describe a PixelEncoder"),
         ({"config": '{"width": -1}'}, "does not describe a PixelEncoder"),
         ({"calibration": "[1.0]"}, "should have 7 weights of calibration"),
+        ({"calibration": "[1, 2, 3, 4, 5, 6, NaN]"}, "should have 7 weights of calibration"),
+        ({"calibration": f"[{'9' * 400}]"}, "does not describe a PixelEncoder"),
+        ({"config": '{"width": 0}'}, "width and fine_channels should be above 0, got 0 and 64"),
+        ({"config": '{"width": 1000000, "fine_channels": 8}'}, "does not hold this encoder's weights"),  # of 300 TB
         ({"calibration": "null"}, "does not describe a PixelEncoder"),
         ({"config": "[]"}, "does not describe a PixelEncoder"),
         ({"lattices": "[[4, 0.0], [2, 0.0]]"}, "should have lattices"),
@@ -63,6 +71,37 @@ def test_a_missing_tensor_is_no_match(tmp_path, encoder):
     save_file(tensors, tmp_path / "c.safetensors", header(encoder))
     with pytest.raises(ValueError, match=r"first difference: coarse\.bias"):
         checkpoints.load(tmp_path / "c.safetensors")
+
+
+def test_numbers_of_another_type_are_no_match(tmp_path, encoder):
+    """Read as whole numbers, the same bytes would be other weights."""
+    tensors = encoder.state_dict()
+    tensors["coarse.bias"] = tensors["coarse.bias"].view(torch.int32)
+    save_file(tensors, tmp_path / "t.safetensors", header(encoder))
+    with pytest.raises(ValueError, match=r"first difference: coarse\.bias \(16,\) F32"):
+        checkpoints.load(tmp_path / "t.safetensors")
+
+
+def test_mutated_files_load_or_are_refused():
+    """2,000 of them, in a process that may take 64 MiB."""
+    command = [sys.executable, str(Path(__file__).with_name("fuzz_weights.py")), "--cases", "2000"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    loaded = int(done.stdout.split("loaded (")[1].split(")")[0])
+    assert done.stdout.startswith("2000 mutations") and 10 < loaded < 500
+    assert len(done.stderr.splitlines()) >= 6  # of each kind of refusal some
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, encoder):
+    path = checkpoints.save(tmp_path / "a.safetensors", encoder, {})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"a\.safetensors could not be written, and is as it was"):
+            checkpoints.save(path, PixelEncoder(width=4, fine_channels=8), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])

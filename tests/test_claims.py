@@ -55,6 +55,13 @@ def test_an_arm_is_trained_once_and_its_teacher_first(tmp_path, real_folder):
     before = path.read_bytes()
     claims.train_arm("teacher_both", 3, tmp_path, config, **how)
     assert len(steps) == 4 and path.read_bytes() == before
+    # A record of a version without a setting counts as one with its default.
+    assert found["config"].pop("stage4") is False
+    path.write_text(json.dumps(found))
+    claims.train_arm("teacher_both", 3, tmp_path, config, **how)
+    with pytest.raises(ValueError, match="is of another configuration"):
+        claims.train_arm("teacher_both", 3, tmp_path, replace(config, stage4=True), **how)
+    assert len(steps) == 4
     with pytest.raises(ValueError, match=r"teacher_both-3\.json is of another configuration; name another folder"):
         claims.train_arm("teacher_both", 3, tmp_path, replace(config, learning_rate=1.0))
     with pytest.raises(ValueError, match=r"arm should be one of hard, bilinear, .* got 'soft'"):

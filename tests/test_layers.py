@@ -9,9 +9,10 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation predictions claims explorer panel exploration closeups costs tracker_costs export",
-    4: "training training_data training_step following tracking calibration propagation dense benchmarks "
-    "chains baselines torchvision_models methods replay",
+    5: "evaluation predictions claims explorer panel exploration closeups costs tracker_costs training_costs export "
+    "provenance hub",
+    4: "training training_data training_step training_state processes following tracking calibration propagation dense "
+    "benchmarks chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
     "layouts shards recipes real_video",
     2: "frames flow matching search coarse_to_fine windows softmasks",
@@ -26,13 +27,20 @@ BESIDE = {
     "overlays": ({"visualize", "frames"}, 5),
     "progress": (set(), 4),
     "report": (set(), 5),
+    "logbook": (set(), 6),
     "comparison": ({"report"}, 6),
     "runs": ({"progress", "environment"}, 6),
     "environment": (set(), 5),
     "pages": (set(), 6),
     "_torchvision": (set(), 4),
 }
-DOORS = {"__init__", "__main__", "video_commands", "claim_commands"}  # the package's own face imports what it likes
+DOORS = {
+    "__init__",
+    "__main__",
+    "video_commands",
+    "claim_commands",
+    "training_commands",
+}  # the package's own face imports what it likes
 NEVER = {
     "losses": {"encoder", "alignment", "checkpoints"},  # never sees a model
     "encoder": {"labels", "losses"},  # never sees a label

@@ -1,5 +1,7 @@
 """Training: losses fall, the data do not depend on the workers, and a stopped run goes on as if it had not."""
 
+import multiprocessing
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from corrlib import baselines, training, training_data
+from corrlib import baselines, processes, training, training_data
 from corrlib.encoder import PixelEncoder
 from corrlib.losses import LossWeights
 from corrlib.training import TrainConfig
@@ -181,7 +183,7 @@ def test_reconstruction_alone_needs_no_labelled_clips(real_folder, monkeypatch):
     monkeypatch.setattr(training, "batches", None)
     config = replace(TINY, real_videos=real_folder, own_radius=3, steps=2)
     history = training.train(encoder(), config, LossWeights(0.0, 0.0, 1.0))
-    assert history[0].keys() == {"step", "learning_rate", "seconds", "reconstruction", "total"}
+    assert history[0].keys() == {"step", "learning_rate", "seconds", "waited", "reconstruction", "total"}
 
 
 def test_a_running_mean_follows_the_student():
@@ -194,6 +196,101 @@ def test_a_running_mean_follows_the_student():
     student.stem[1].running_mean += 2
     training.follow(teacher, student, 0.75)
     assert torch.equal(teacher.stem[1].running_mean, student.stem[1].running_mean)
+
+
+def test_parts_of_a_step_add_up():
+    """Two parts are one with both clips, where each has as many valid points and the same batch statistics."""
+    config = replace(TINY, window="query", radius=20, bfloat16=False)
+    one = training_data.collate([training.ProceduralClips(config)[0]])
+    both = training_data.Batch(*(torch.cat([value, value]) for value in (one.video, one.tracks, one.visible)))
+    found, gradients = [], []
+    for shown in ([[both, None]], [[one, None], [one, None]]):
+        model = encoder().train()
+        how = (config, LossWeights(), None, 1.0, processes.ALONE)
+        found.append(training.add_gradients((model, None), shown, *how)["total"].item())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert found[0] == pytest.approx(found[1], rel=1e-5) and gradients[0].norm() > 0.1
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[0].norm()
+    history = training.train(encoder(), replace(config, clips=2, accumulate=2, steps=2))
+    assert len(history) == 2 and history[0].keys() == {
+        "step",
+        "learning_rate",
+        "seconds",
+        "waited",
+        "coarse",
+        "fine",
+        "total",
+    }
+
+
+def test_the_weights_kept_are_a_running_mean_if_so_wished(tmp_path):
+    """That of the weights after each step; a broken run ends as the unbroken one."""
+    config, looked = replace(TINY, ema=0.5), []
+    plain = encoder()
+    start = weights_of(plain)
+    expected = [start]
+    training.train(plain, TINY, evaluate=lambda model: looked.append(weights_of(model)) or {}, evaluate_every=1)
+    for step, value in enumerate(looked):
+        momentum = min(0.5, (step + 1) / (step + 10))
+        expected.append(momentum * expected[-1] + (1 - momentum) * value)
+    averaged, seen = encoder(), []
+    training.train(averaged, config, evaluate=lambda model: seen.append(weights_of(model)) or {}, evaluate_every=1)
+    names = [name for name, _ in encoder().named_parameters()]
+    own = torch.cat([torch.full((v.numel(),), name in names) for name, v in encoder().state_dict().items()])
+    for found, value in zip(seen, expected[1:]):
+        assert torch.allclose(found[own], value[own], atol=1e-6)
+    assert torch.equal(weights_of(averaged), seen[-1]) and not torch.allclose(seen[-1][own], looked[-1][own], atol=1e-4)
+    broken, fresh, state = encoder(), encoder(), tmp_path / "state.pt"
+    assert len(training.train(broken, config, state_path=state, seconds=0.0)) < config.steps
+    training.train(fresh, config, state_path=state)
+    assert torch.equal(weights_of(fresh), weights_of(averaged))
+
+
+def test_video_that_vanishes_is_named(tmp_path, real_folder):
+    """And the state is as it was last."""
+    config, state = replace(TINY, real_videos=real_folder, own_radius=3, steps=4), tmp_path / "state.pt"
+
+    def lose(step, record):
+        if step == 1:
+            shutil.rmtree(real_folder)
+
+    training.train(encoder(), config, LossWeights(0.0, 0.0, 1.0), state, seconds=0.0)
+    before = state.read_bytes()
+    with pytest.raises(FileNotFoundError, match=r"^open_video: no file or folder .*real.a\.$"):
+        training.train(encoder(), config, LossWeights(0.0, 0.0, 1.0), state, report=lose)
+    assert state.read_bytes() == before
+
+
+def train_without_workers(pipe, state):
+    """In a process of its own, since torch raises the error at any moment, even at the end of a test."""
+
+    def kill(step, record):
+        for worker in multiprocessing.active_children():
+            worker.kill()
+
+    try:
+        training.train(encoder(), replace(TINY, steps=60, size=32), workers=1, report=kill, state_path=state)
+    except ChildProcessError as error:
+        pipe.send(str(error))
+
+
+def test_a_killed_worker_is_told(tmp_path):
+    state, fork = tmp_path / "state.pt", multiprocessing.get_context("fork")
+    training.train(encoder(), replace(TINY, steps=60, size=32), state_path=state, seconds=0.0)
+    before = state.read_bytes()
+    mine, theirs = fork.Pipe()
+    child = fork.Process(target=train_without_workers, args=(theirs, state))
+    child.start()
+    theirs.close()
+    said = mine.recv()
+    child.join()
+    assert "a process that makes clips was killed" in said and "the same command goes on" in said
+    assert state.read_bytes() == before
+
+
+def test_too_few_clips_are_refused():
+    with pytest.raises(ValueError, match="there should be 6 clips, got 5"):
+        training.train(encoder(), TINY, clips=[training.ProceduralClips(TINY)[0]] * 5)
 
 
 def test_clips_may_be_given():
@@ -256,6 +353,8 @@ def test_missing_real_video_is_refused_before_the_first_step(tmp_path, monkeypat
         ({"labelled": "flyingthings3d"}, "data_root should be the folder of flyingthings3d, got ''"),
         ({"points": 0}, "points should be at least 1 and domain_cells 0, got 0"),
         ({"domain_strength": -1.0}, "domain_strength should be at least 0"),
+        ({"ema": 1.0}, r"ema should be in \[0, 1\), got 1"),
+        ({"accumulate": 0}, "accumulate should be above 0"),
         ({"teacher_momentum": 1.0}, r"teacher_momentum should be in \[0, 1\), got 1"),
     ],
 )

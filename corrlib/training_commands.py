@@ -1,0 +1,166 @@
+"""The commands that make weights: train an encoder, and fit its confidence. Part of `python -m corrlib`."""
+
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+import torch
+
+from . import (
+    benchmarks,
+    calibration,
+    checkpoints,
+    environment,
+    hub,
+    provenance,
+    recipes,
+    report,
+    training,
+    training_costs,
+)
+from .claim_commands import settings as read_settings
+from .logbook import Logbook
+from .losses import LossWeights
+from .torchvision_models import ResNet18Encoder
+
+
+@click.command(epilog="Example: python -m corrlib train results/mine.safetensors --set steps=500 --workers 1")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--preset", default="default", type=click.Choice(list(recipes.PRESETS)), help="Settings to begin from.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--weight", "weights", multiple=True, metavar="LOSS=NUMBER", help="A field of LossWeights; repeatable.")
+@click.option("--teacher", default="", help="Weights of a teacher, ours (.safetensors) or torchvision's ResNet-18.")
+@click.option("--state", default="", help="File of the resumable state; training goes on from it if it exists.")
+@click.option("--start", default="", help="Weights to go on from, a .safetensors file; none begins anew.")
+@click.option("--workers", default=0, help="Processes that make clips. Does not change the result.")
+@click.option("--minutes", default=math.inf, help="Stop after this long, at the latest.")
+def train(
+    out: str,
+    preset: str,
+    settings: tuple[str, ...],
+    weights: tuple[str, ...],
+    teacher: str,
+    state: str,
+    start: str,
+    workers: int,
+    minutes: float,
+) -> None:
+    """Train an encoder, by default on procedural video alone, and write its weights to OUT.
+
+    Beside them go the record of each step (.history.jsonl; for TensorBoard too, where that is installed)
+    and what the training took (.environment.json). Several processes train together, and share the clips
+    of each step, if they are started by torchrun: torchrun --nproc-per-node 2 -m corrlib train OUT
+    """
+    recipe, begun = recipes.PRESETS[preset], time.perf_counter()
+    try:
+        config = replace(recipe.config, **read_settings(settings))
+        counts = replace(recipe.weights, **read_settings(weights, LossWeights))
+        torch.manual_seed(config.seed)
+        encoder = checkpoints.load(start) if start else training.new_encoder(config)
+        before = checkpoints.read_header(start) if start else {}
+        taught_by = _teacher(teacher) if teacher else None
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        log = Logbook(Path(out).with_suffix(".history.jsonl"))
+        how = {"state_path": state, "workers": workers, "seconds": minutes * 60, "teacher": taught_by}
+        history = training.train(encoder, config, counts, report=_report(config, counts, log), **how)
+        if int(os.environ.get("RANK", 0)):
+            return  # the first process writes
+        encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
+        root, command = Path(__file__).parents[1], "python -m corrlib " + " ".join(sys.argv[1:])
+        origin = provenance.origin(command, config, counts, len(history), root)
+        if before:  # what they were made by first
+            origin["started_from"] = json.dumps({k: v for k, v in before.items() if k not in checkpoints.OWN})
+        seconds = round(time.perf_counter() - begun, 2)
+        took = {"command": command, "device": environment.device_name(), "seconds": seconds}
+        _write_environment(out, took)
+        click.echo(checkpoints.save(out, encoder, origin))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command(epilog="Example: python -m corrlib calibrate results/mine.safetensors")
+@click.argument("path", type=click.Path(dir_okay=False))
+def calibrate(path: str) -> None:
+    """Fit how sure the tracker may be with the encoder in PATH, and write it into the file."""
+    try:
+        encoder, header = checkpoints.load(path), checkpoints.read_header(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
+    click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
+
+
+@click.command(epilog="Example: python -m corrlib publish results/mine.safetensors results/hub me/mine --push")
+@click.argument("weights", type=click.Path(dir_okay=False))
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.argument("name")
+@click.option("--metrics", default="", help="A metrics.json whose numbers the card shows.")
+@click.option("--licence", default="mit", help="Of the weights.", show_default=True)
+@click.option("--push", is_flag=True, help="Send it to the Hugging Face hub too.")
+def publish(weights: str, folder: str, name: str, metrics: str, licence: str, push: bool) -> None:
+    """Write WEIGHTS with a model card into FOLDER, to be NAME (owner/name) on the Hugging Face hub."""
+    try:
+        found = report.read_metrics(metrics) if metrics else {}
+        tables = [report.table(found, benchmark) for benchmark in sorted({key.split(".")[0] for key in found})]
+        click.echo(hub.save_pretrained(folder, weights, name, "\n\n".join(tables), licence))
+        if push:
+            click.echo(hub.push_to_hub(folder, name))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command("training-costs", epilog="Example: python -m corrlib training-costs results/training.json --workers 1")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--steps", default=20, help="Counted in each round.", show_default=True)
+@click.option("--rounds", default=3, help="In each of which both loops run once.", show_default=True)
+@click.option("--workers", default=1, help="Processes that draw clips for our loop.", show_default=True)
+def measure_costs(out: str, settings: tuple[str, ...], steps: int, rounds: int, workers: int) -> None:
+    """Measure training steps against a naive loop's, and write them to OUT as a metrics.json.
+
+    Naive is float32, channel by channel, with clips drawn in between. The machine should do nothing else.
+    """
+    try:
+        entries = training_costs.measure(recipes.TrainConfig(**read_settings(settings)), steps, workers, rounds)
+        Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+        took = {"command": "python -m corrlib " + " ".join(sys.argv[1:]), "device": environment.device_name()}
+        _write_environment(out, took)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{took['device']}, {torch.get_num_threads()} threads")
+    for key, entry in entries.items():
+        click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
+
+
+def _write_environment(out: str, took: dict) -> None:
+    """What numbers may depend on, beside the file that holds them."""
+    about = environment.describe(Path(__file__).parents[1]) | took
+    Path(out).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+def _report(config: recipes.TrainConfig, weights: LossWeights, log: Logbook) -> training.Report:
+    """What is called after each step: it keeps the record, and tells how far it is."""
+    waited: list[float] = []
+
+    def show(step: int, record: dict[str, float]) -> None:
+        log(step, record)
+        waited.append(record["waited"])
+        if step % 20 == 0:
+            left = record["seconds"] / len(waited) * (config.steps - step) / 60
+            said = " ".join(f"{name} {record[name]:.3f}" for name in asdict(weights) if name in record)
+            share = sum(waited) / max(record["seconds"], 1e-9)
+            line = f"step {step}/{config.steps} {said} about {left:.0f} min left, {share:.0%} of it waiting for clips"
+            click.echo(line, err=True)
+
+    return show
+
+
+def _teacher(path: str) -> torch.nn.Module:
+    """The encoder of a file: one of ours, or torchvision's ResNet-18."""
+    ours = path.endswith(".safetensors") and "format" in checkpoints.read_header(path)
+    return checkpoints.load(path) if ours else ResNet18Encoder(path)

@@ -1,0 +1,90 @@
+"""Training in several processes: two that share a step's clips learn what one learns from all of them."""
+
+import functools
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import PartialState, debug_launcher
+
+from corrlib import processes, training
+from corrlib.encoder import PixelEncoder
+from corrlib.losses import LossWeights
+from corrlib.processes import ALONE, Processes
+from corrlib.training import TrainConfig
+
+SMALL = TrainConfig(
+    steps=10, clips=2, frames=2, size=40, points=30, width=4, textures=3, bfloat16=False, learning_rate=5e-3,
+    real_clips=2, own_radius=3, label="teacher", teacher_momentum=0.9, domain_warm_up=False,
+)  # fmt: skip
+WHOLE = LossWeights(reconstruction=1.0, domain=1.0, masks=1.0)
+
+
+class Frozen(PixelEncoder):
+    """Batch statistics are as they were at first."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.training = False
+        return self
+
+
+def trained(config, **how):
+    torch.manual_seed(int(os.environ.get("RANK", 0)))  # unlike the first's, which is taken
+    model = Frozen(width=4, fine_channels=8)
+    return training.train(model, config, WHOLE, **how), model.state_dict()
+
+
+def in_a_process(folder, config, stop):
+    """What each of the two does."""
+    PartialState._reset_state()  # of the process that this one is a copy of
+    together = processes.here()
+    assert together.count == 2 and together.any(together.rank == 1) and not together.any(False)
+    tensors = [torch.full((2, 3), 1.0 + together.rank), torch.tensor(10.0 * together.rank)]
+    together.average(tensors)
+    assert tensors[0].eq(1.5).all() and tensors[1] == 5
+    state = folder / "state.pt"
+    first = trained(config, state_path=state, seconds=stop if together.rank else float("inf"))[0]
+    assert len(first) == 1  # the other process's time was up
+    history, weights = trained(config, state_path=state)
+    torch.save((history, weights), folder / f"{together.rank}.pt")
+
+
+def test_two_processes_are_as_good_as_one(tmp_path, real_folder):
+    """The same losses to 1e-4 over ten steps of the whole method, stopped after the first; equal weights in both."""
+    config = replace(SMALL, real_videos=real_folder)
+    history, weights = trained(config)
+    debug_launcher(functools.partial(in_a_process, tmp_path, config, 0.0), num_processes=2)
+    (one, same), (other, too) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(same[name], too[name]) for name in same)
+    for name in ("coarse", "fine", "masks", "reconstruction", "domain", "domain_accuracy", "domain_gradient", "total"):
+        expected = [record[name] for record in history]
+        assert [record[name] for record in one] == pytest.approx(expected, rel=1e-4), name
+        assert [record[name] for record in other] == pytest.approx(expected, rel=1e-4), name
+    assert history[0]["total"] > 0.1 + history[-1]["total"]  # they learn something
+    for name, value in weights.items():
+        assert torch.allclose(value, same[name], rtol=1e-2, atol=1e-3), name
+
+
+def test_alone_nothing_is_exchanged():
+    value = torch.tensor([1.0, 2.0])
+    assert ALONE.total(value) is value and ALONE.any(True) and not ALONE.any(False)
+    ALONE.add_up([value]), ALONE.average([value])
+    assert value.tolist() == [1.0, 2.0]
+    assert Processes(1, 3).mine(4) == slice(4, 8)
+    assert processes.here().count == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulate": 2, "clips": 3}, "clips should be a multiple of 2, 1 processes times accumulate 2, got 3"),
+        ({"accumulate": 2, "real_clips": 1}, "real_clips should be a multiple of 2"),
+    ],
+)
+def test_clips_that_cannot_be_shared_out(changes, message, real_folder):
+    with pytest.raises(ValueError, match=message):
+        trained(replace(SMALL, real_videos=real_folder, **changes))

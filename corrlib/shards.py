@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .samples import TrackClip
 
-ARRAYS = tuple(field.name for field in fields(TrackClip) if field.name != "name")
+ARRAYS = tuple(field.name for field in fields(TrackClip) if field.name not in ("name", "masks"))  # which always are
 
 
 def write_shards(
@@ -129,8 +129,9 @@ def read_shard(path: str | Path, expected: int) -> Iterator[TrackClip]:
             files = webdataset.tariterators.tar_file_expander([{"stream": stream, "url": str(path)}])
             for sample in webdataset.tariterators.group_by_keys(files):
                 key = sample["__key__"]
+                here = (*ARRAYS, *(["masks"] if "masks.npy" in sample else []))
                 values = {
-                    n: torch.from_numpy(np.load(io.BytesIO(sample[f"{n}.npy"]), allow_pickle=False)) for n in ARRAYS
+                    n: torch.from_numpy(np.load(io.BytesIO(sample[f"{n}.npy"]), allow_pickle=False)) for n in here
                 }
                 yield TrackClip(**values, name=sample["name.txt"].decode())
                 count += 1
@@ -152,7 +153,8 @@ def _write_shard(path: Path, clips: Dataset, numbers: range) -> None:
     with webdataset.TarWriter(packed, mtime=0) as tar:
         for number in numbers:
             clip = clips[number]
-            sample = {f"{name}.npy": _packed(getattr(clip, name).numpy(force=True)) for name in ARRAYS}
+            here = (*ARRAYS, *(["masks"] if clip.masks is not None else []))
+            sample = {f"{name}.npy": _packed(getattr(clip, name).numpy(force=True)) for name in here}
             tar.write({"__key__": f"{number:09d}", **sample, "name.txt": clip.name.encode()})
     _write_whole(path, packed.getvalue())
 

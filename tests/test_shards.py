@@ -34,7 +34,11 @@ def test_clips_come_back_in_their_order(tmp_path, drawn):
     assert len(found) == len(shards.Shards(tmp_path)) == 7
     assert all(same(one, drawn[i]) for i, one in enumerate(found))
     batch = training_data.collate(found[:2])  # as in training
-    assert batch.video.shape == (2, 2, 3, 32, 32)
+    assert batch.video.shape == (2, 2, 3, 32, 32) and batch.masks is None
+    with_masks = ProceduralClips(TINY, masks=True)
+    shards.write_shards(tmp_path / "masks", torch.utils.data.Subset(with_masks, [0, 1]), "tiny", per_shard=2)
+    kept = training_data.collate(list(shards.Shards(tmp_path / "masks"))).masks
+    assert torch.equal(kept[1], with_masks[1].masks) and kept.max() > 0
 
 
 def test_processes_write_the_same_bytes(tmp_path, drawn):

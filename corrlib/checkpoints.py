@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .encoder import UNCALIBRATED, PaperEncoder, PixelEncoder
+from .whole import whole
 
 FORMAT = "corrlib-encoder-1"
 OWN = ("format", "encoder", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
@@ -59,16 +60,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it could not be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with whole(path) as partial:
+            yield partial
     except (OSError, RuntimeError, SafetensorError) as error:
         raise OSError(f"{path} could not be written, and is as it was ({error}).") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_header(path: str | os.PathLike) -> dict[str, str]:

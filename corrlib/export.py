@@ -10,22 +10,19 @@ import importlib.util
 import json
 import os
 import pickle
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Integer, UInt8
-from PIL import Image
 from torch import Tensor, nn
 
-from . import coords, frames, overlays, visualize
+from . import coords, frames, layouts, overlays, visualize
 from . import flow as flows
 from .samples import PointTracks
+from .whole import whole
 
 COLUMNS = ("point", "frame", "x", "y", "visible", "confidence")
 
@@ -49,7 +46,7 @@ def write_tracks(path: str | os.PathLike, answer: PointTracks, query_points: Flo
             f"write_tracks: query_points should be ({answer.tracks.shape[1]}, 3), one a track, "
             f"got {tuple(query_points.shape)}."
         )
-    with _whole(path) as partial:
+    with whole(path) as partial:
         if path.suffix == ".npz":
             arrays = {name: values.numpy(force=True) for name, values in answer._asdict().items()}
             with partial.open("wb") as file:  # numpy would add a suffix to a name
@@ -66,18 +63,13 @@ def write_tapvid(path: str | os.PathLike, name: str, video: UInt8[Tensor, "T 3 H
     Raises:
         ValueError: the path does not end in .pkl, or video and tracks differ in their frames.
     """
-    path, (T, _, H, W) = Path(path), video.shape
+    path, T = Path(path), len(video)
     if path.suffix != ".pkl":
         raise ValueError(f"write_tapvid: path should end in .pkl, got {path}.")
     if len(answer.tracks) != T:
         raise ValueError(f"write_tapvid: tracks should have {T} frames like the video, got {len(answer.tracks)}.")
-    raster = (answer.tracks.cpu() + 0.5) / torch.tensor([W, H])  # 0 and 1 are the edges of the frame
-    clip = {
-        "video": np.ascontiguousarray(rearrange(video.numpy(force=True), "T C H W -> T H W C")),
-        "points": np.ascontiguousarray(rearrange(raster, "T N xy -> N T xy").numpy()),
-        "occluded": np.ascontiguousarray(~answer.visible.T.numpy(force=True)),
-    }
-    with _whole(path) as partial:
+    clip = layouts.tapvid_clip(video, answer.tracks, answer.visible)
+    with whole(path) as partial:
         partial.write_bytes(pickle.dumps({name: clip}, protocol=4))
     return path
 
@@ -98,15 +90,8 @@ def write_masks(folder: str | os.PathLike, masks: Integer[Tensor, "T H W"], over
         raise ValueError(f"write_masks: masks should hold 0 to 255, got {int(masks.min())} to {int(masks.max())}.")
     if folder.exists() and not overwrite:
         raise ValueError(f"write_masks: {folder} exists and is left as it was; name another folder, or remove it.")
-    # The bits of a number, dealt out to red, green and blue.
-    number = np.arange(256)[:, None]
-    palette = sum((((number >> (3 * i + np.arange(3))) & 1) << (7 - i)) for i in range(8)).astype(np.uint8)
-    with _whole(folder) as partial:
-        partial.mkdir()
-        for t, mask in enumerate(masks.numpy(force=True).astype(np.uint8)):
-            image = Image.fromarray(mask)
-            image.putpalette(palette.tobytes())
-            image.save(partial / f"{t:05d}.png")
+    with whole(folder) as partial:
+        layouts.write_mask_images(partial, masks)
     return folder
 
 
@@ -119,7 +104,7 @@ def write_flow(path: str | os.PathLike, flow: Float[Tensor, "2 H W"], valid: Boo
     path, writers = Path(path), {".flo": flows.write_flo, ".png": flows.write_kitti_png}
     if path.suffix not in writers:
         raise ValueError(f"write_flow: path should end in .flo or .png, got {path}.")
-    with _whole(path) as partial:
+    with whole(path) as partial:
         writers[path.suffix](partial, flow, valid)
     return path
 
@@ -199,7 +184,7 @@ def write_onnx(path: str | os.PathLike, model: nn.Module) -> Path:
         )
     for name in ("coarse_lattice", "fine_lattice"):
         program.model.metadata_props[name] = json.dumps(getattr(model, name))
-    with _whole(path) as partial:
+    with whole(path) as partial:
         program.save(partial, external_data=False)
     return path
 
@@ -221,26 +206,3 @@ def _lines(answer: PointTracks) -> Iterator[tuple]:
         for t in range(len(tracks)):
             x, y = tracks[t][n]
             yield n, t, f"{x:.3f}", f"{y:.3f}", int(visible[t][n]), f"{confidence[t][n]:.4f}"
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name beside a path, whose content takes the path's place if all goes well, and vanishes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
-    try:
-        yield partial
-        if path.is_dir():  # which is not replaced by a move
-            shutil.rmtree(path)
-        os.replace(partial, path)
-    finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    """Whatever is there, a file or a folder."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

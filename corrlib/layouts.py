@@ -5,7 +5,6 @@ for. It appears under its name when it is whole, and one that exists is left alo
 """
 
 import pickle
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,14 @@ import cv2
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from . import flow
 from .samples import FlowPair, MaskClip, TrackClip
+from .whole import whole
 
 JPEG_QUALITY = 97
 
@@ -35,14 +37,8 @@ def write_tapvid(root: str | Path, clips: Iterable[TrackClip], subset: str = "da
     for clip in clips:
         if clip.name in found:
             raise ValueError(f"write_tapvid: names should differ, got {clip.name} twice.")
-        H, W = clip.video.shape[-2:]
-        raster = (clip.tracks.double() + 0.5) / torch.tensor([W, H], dtype=torch.float64)
-        found[clip.name] = {
-            "video": np.ascontiguousarray(rearrange(clip.video.numpy(), "T C H W -> T H W C")),
-            "points": np.ascontiguousarray(rearrange(raster.numpy(), "T N xy -> N T xy")),
-            "occluded": np.ascontiguousarray(~clip.visible.numpy().T),
-        }
-    with _whole(Path(root) / "TAP-Vid" / f"tapvid_{subset}") as folder:
+        found[clip.name] = tapvid_clip(clip.video, clip.tracks, clip.visible)
+    with _new_folder(Path(root) / "TAP-Vid" / f"tapvid_{subset}") as folder:
         (folder / f"tapvid_{subset}.pkl").write_bytes(pickle.dumps(found))
     return Path(root) / "TAP-Vid" / f"tapvid_{subset}"
 
@@ -54,17 +50,15 @@ def write_davis(root: str | Path, clips: Iterable[MaskClip], split: str = "val")
         ValueError: the folder exists, or a clip has more than 254 objects.
     """
     names = []
-    with _whole(Path(root) / "DAVIS") as folder:
+    with _new_folder(Path(root) / "DAVIS") as folder:
         for clip in clips:
             if clip.masks.max() > 254:
                 raise ValueError(f"write_davis: {clip.name} should have at most 254 objects, got {clip.masks.max()}.")
             shown, masks = (folder / kind / "480p" / clip.name for kind in ("JPEGImages", "Annotations"))
-            shown.mkdir(parents=True), masks.mkdir(parents=True)
-            for t, (frame, mask) in enumerate(zip(clip.video, clip.masks)):
+            shown.mkdir(parents=True)
+            for t, frame in enumerate(clip.video):
                 _write_image(shown / f"{t:05d}.jpg", frame)
-                image = Image.fromarray(mask.numpy().astype(np.uint8), mode="P")
-                image.putpalette(_palette())
-                image.save(masks / f"{t:05d}.png")
+            write_mask_images(masks, clip.masks)
             names.append(clip.name)
         for year in ("2016", "2017"):
             (folder / "ImageSets" / year).mkdir(parents=True)
@@ -78,7 +72,7 @@ def write_flyingchairs(root: str | Path, pairs: Iterable[FlowPair]) -> Path:
     Raises:
         ValueError: the folder exists.
     """
-    with _whole(Path(root) / "FlyingChairs") as folder:
+    with _new_folder(Path(root) / "FlyingChairs") as folder:
         (folder / "data").mkdir()
         for number, pair in enumerate(pairs, 1):
             for frame, ending in ((pair.frame0, "img1"), (pair.frame1, "img2")):
@@ -87,35 +81,51 @@ def write_flyingchairs(root: str | Path, pairs: Iterable[FlowPair]) -> Path:
     return Path(root) / "FlyingChairs"
 
 
+def tapvid_clip(
+    video: UInt8[Tensor, "T 3 H W"], tracks: Float[Tensor, "T N 2"], visible: Bool[Tensor, "T N"]
+) -> dict[str, np.ndarray]:
+    """A clip as TAP-Vid's pickles hold it; tracks are in pixels, and 0 and 1 there are the edges of the frame."""
+    H, W = video.shape[-2:]
+    raster = (tracks.cpu().double() + 0.5) / torch.tensor([W, H], dtype=torch.float64)
+    return {
+        "video": np.ascontiguousarray(rearrange(video.numpy(force=True), "T C H W -> T H W C")),
+        "points": np.ascontiguousarray(rearrange(raster.numpy(), "T N xy -> N T xy")),
+        "occluded": np.ascontiguousarray(~visible.numpy(force=True).T),
+    }
+
+
+def write_mask_images(folder: Path, masks: Integer[Tensor, "T H W"], about: str = "") -> None:
+    """folder/00000.png and so on: object numbers up to 255, with DAVIS's palette.
+
+    Args:
+        folder: made, with those above it.
+        masks: object numbers, 0 the background.
+        about: kept in each image as its text of that name; none if empty.
+    """
+    # The bits of a number, dealt out to red, green and blue.
+    number = np.arange(256)[:, None]
+    palette = sum((((number >> (3 * i + np.arange(3))) & 1) << (7 - i)) for i in range(8)).astype(np.uint8)
+    text = PngInfo()
+    if about:
+        text.add_text("about", about)
+    folder.mkdir(parents=True)
+    for t, mask in enumerate(masks.numpy(force=True).astype(np.uint8)):
+        image = Image.fromarray(mask)
+        image.putpalette(palette.tobytes())
+        image.save(folder / f"{t:05d}.png", pnginfo=text)
+
+
 @contextmanager
-def _whole(final: Path) -> Iterator[Path]:
+def _new_folder(final: Path) -> Iterator[Path]:
     """A folder to fill, which gets its name only if nothing goes wrong."""
     if final.exists():
         raise ValueError(f"layouts: {final} exists; name another root, or remove it.")
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole(final) as partial:
+        partial.mkdir()
         yield partial
-        partial.rename(final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_image(path: Path, frame: Tensor) -> None:
     """A (3, H, W) uint8 frame; an encoder that fails says nothing of itself."""
     image = np.ascontiguousarray(rearrange(frame.numpy()[::-1], "C H W -> H W C"))
     path.write_bytes(cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
-
-
-def _palette() -> list[int]:
-    """DAVIS's colours: the bits of an object's number, spread over red, green and blue."""
-    colours = []
-    for number in range(256):
-        rgb = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                rgb[channel] |= (number >> channel & 1) << 7 - bit
-            number >>= 3
-        colours += rgb
-    return colours

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from .whole import whole
+
 MEDIA = {".webm": "video/webm", ".png": "image/png", ".jpg": "image/jpeg"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STYLE = """
@@ -162,8 +164,6 @@ def _write(path: Path, title: str, content: str) -> Path:
 
 def _replace(path: Path, text: str) -> Path:
     """A text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path

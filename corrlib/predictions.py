@@ -15,8 +15,6 @@ process works on one thread, since sums depend on how many there are; more proce
 
 import json
 import math
-import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -26,14 +24,14 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from . import coords, environment, frames
+from . import coords, environment, frames, layouts
 from .benchmarks import FLOW, OBJECTS, Task
 from .datasets import files
 from .methods import Method
 from .samples import PointTracks
+from .whole import whole
 
 Size = tuple[int, int]
 
@@ -111,7 +109,8 @@ def _predict(
             if kind == "points":
                 _save(_path(folder, task, name), about[name], query_points=clip.query_points, **answer._asdict())
             else:
-                _save_masks(masks_path(folder, task.benchmark, task.name, name), about[name], answer)
+                with whole(masks_path(folder, task.benchmark, task.name, name)) as partial:
+                    layouts.write_mask_images(partial, answer, about[name])
         if not truth.exists():
             held = {"tracks": clip.tracks, "visible": clip.visible, "valid": clip.valid, **known}
             _save(truth, "", query_points=clip.query_points, size_hw=torch.tensor(size_hw), **held)
@@ -244,14 +243,7 @@ def _flow(method: Method, video: Tensor, queries: Tensor, size_hw: Size) -> Poin
 def _masks(method: Method, video: Tensor, first_mask: Tensor, size_hw: Size) -> Tensor:
     """A method's masks, in frames of `size_hw`."""
     shown = tuple(video.shape[-2:])
-    return _nearest(method.masks(video, _nearest(first_mask, shown)), size_hw)
-
-
-def _nearest(masks: Int[Tensor, "*T H W"], size_hw: Size) -> Int[Tensor, "*T H2 W2"]:
-    """Masks at another size: each pixel has the number found at its centre."""
-    sizes = zip(size_hw, masks.shape[-2:])
-    rows, columns = (((torch.arange(new) + 0.5) * old / new).long() for new, old in sizes)
-    return masks[..., rows, :][..., columns]
+    return coords.resize_masks(method.masks(video, coords.resize_masks(first_mask[None], shown)[0]), size_hw)
 
 
 def _resized(video: Tensor, size_hw: Size) -> Tensor:
@@ -267,37 +259,15 @@ def _path(folder: str | Path, task: Task, method: str) -> Path:
 
 def _save(path: Path, about: str, **tensors: Tensor) -> None:
     """An .npz that appears only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     arrays = {name: value.cpu().numpy() for name, value in tensors.items()}
-    with open(partial, "wb") as file:
+    with whole(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays, **({"about": np.array(about)} if about else {}))
-    os.replace(partial, path)
-
-
-def _save_masks(path: Path, about: str, masks: Int[Tensor, "T H W"]) -> None:
-    """A folder of palette images that appears only when it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    # The colours of PASCAL VOC and DAVIS: the bits of a number, dealt out to red, green and blue.
-    number = np.arange(256)
-    palette = sum((((number[:, None] >> (3 * i + np.arange(3))) & 1) << (7 - i)) for i in range(8))
-    text = PngInfo()
-    text.add_text("about", about)
-    for t, mask in enumerate(masks.cpu().numpy().astype(np.uint8)):
-        image = Image.fromarray(mask)
-        image.putpalette(palette.astype(np.uint8).tobytes())
-        image.save(partial / f"{t:05d}.png", pnginfo=text)
-    os.replace(partial, path)
 
 
 def _keep_cost(folder: str | Path, task: Task, name: str, kind: str, cost: dict[str, float]) -> None:
     """Add what an answer took to the method's file for the clip."""
     path = _path(folder, task, name).with_suffix(".cost.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text()) if path.exists() else {}
     cost = {key: None if math.isnan(value) else value for key, value in cost.items()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(known | {kind: cost}))
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(known | {kind: cost}))

@@ -181,7 +181,8 @@ def _carried(
     for frame in opened:
         with torch.inference_mode():
             frame = coords.resize_frames(frames.to_float(frame)[None].to(device), work_hw)
-            features = _joint(model(frame), lattices, work_hw, config)
+            found = side_by_side(model(frame), lattices, config.grid(work_hw), work_hw, config.coarse)
+            features = rearrange(found[0], "C h w -> h w C").contiguous()  # so that cells of a block lie together
             if start is None:
                 start = features, first[0].to(device)
                 memory.append(start)
@@ -191,15 +192,21 @@ def _carried(
         yield frame, labels[None]
 
 
-def _joint(
-    features: Features, lattices: tuple, size_hw: tuple[int, int], config: PropagationConfig
-) -> Float[Tensor, "h w C"]:
-    """Coarse and fine features at the cells of the label grid, as one vector whose products weigh both."""
-    grid, parts = config.grid(size_hw), []
-    for values, lattice, share in zip(features, lattices, (config.coarse, 1 - config.coarse)):
+def side_by_side(
+    features: Features, lattices: tuple, grid: coords.Lattice, size_hw: tuple[int, int], coarse: float = 0.5
+) -> Float[Tensor, "B C h w"]:
+    """Coarse and fine features at the cells of a grid, as vectors of unit length whose products weigh both.
+
+    Args:
+        features, lattices: of an encoder, coarse and fine.
+        grid: where the vectors are wanted, in a frame of `size_hw` pixels.
+        coarse: share of the coarse features in the products.
+    """
+    parts = []
+    for values, lattice, share in zip(features, lattices, (coarse, 1 - coarse)):
         if share:
-            parts.append(math.sqrt(share) * F.normalize(coords.relattice(values, lattice, grid, size_hw)[0], dim=0))
-    return rearrange(torch.cat(parts), "C h w -> h w C").contiguous()  # so that cells of a block lie together
+            parts.append(math.sqrt(share) * F.normalize(coords.relattice(values, lattice, grid, size_hw), dim=1))
+    return torch.cat(parts, dim=1)
 
 
 def _ask(

@@ -27,6 +27,7 @@ import torch
 from . import environment
 from .progress import Progress as Progress
 from .progress import in_jupyter, mirrored
+from .whole import whole
 
 PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 LARGE = 150_000  # bytes of a .png
@@ -134,9 +135,8 @@ def _typed(name: str, value: Any, annotation: str) -> Any:
 
 def _write_json(path: Path, content: dict) -> None:
     """Sorted, indented, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 class Run:

@@ -7,7 +7,6 @@ its name, which any reader of WebDataset understands; nothing in them can run co
 
 import io
 import json
-import os
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import webdataset
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .samples import TrackClip
+from .whole import whole
 
 ARRAYS = tuple(field.name for field in fields(TrackClip) if field.name not in ("name", "masks"))  # which always are
 
@@ -168,14 +168,8 @@ def _packed(array: np.ndarray) -> bytes:
 
 def _write_whole(path: Path, data: bytes) -> None:
     """A file that appears only when it is whole; what is left of one that is not is removed."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with whole(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
         raise OSError(error.errno, f"write_shards: {error.strerror}", str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)

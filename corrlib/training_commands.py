@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import asdict, replace
@@ -17,6 +16,7 @@ from . import (
     checkpoints,
     environment,
     hub,
+    processes,
     provenance,
     recipes,
     report,
@@ -68,7 +68,7 @@ def train(
         log = Logbook(Path(out).with_suffix(".history.jsonl"))
         how = {"state_path": state, "workers": workers, "seconds": minutes * 60, "teacher": taught_by}
         history = training.train(encoder, config, counts, report=_report(config, counts, log), **how)
-        if int(os.environ.get("RANK", 0)):
+        if processes.here().rank:
             return  # the first process writes
         encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
         root, command = Path(__file__).parents[1], "python -m corrlib " + " ".join(sys.argv[1:])

@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from . import alignment, coords, frames, labels, losses, matching, softmasks
+from . import alignment, coords, frames, labels, losses, matching, propagation, softmasks
 from .encoder import Features, unit
 from .losses import LossWeights, soft_label_cross_entropy
 from .processes import ALONE, Processes
@@ -167,10 +167,8 @@ def _mask_loss(
     size_hw, grid = tuple(masks.shape[-2:]), encoder.coarse_lattice
     shown = F.one_hot(masks).permute(1, 0, 4, 2, 3).float()
     soft = [softmasks.to_grid(frame, grid.stride).flatten(2) for frame in shown]
-    places = []
-    for coarse, fine in zip(student.coarse, student.fine):
-        fine = matching.unit(coords.relattice(fine, encoder.fine_lattice, grid, size_hw))
-        places.append(math.sqrt(0.5) * torch.cat([coarse, fine], dim=1).flatten(2))
+    lattices, features = (encoder.coarse_lattice, encoder.fine_lattice), map(Features, student.coarse, student.fine)
+    places = [propagation.side_by_side(each, lattices, grid, size_hw).flatten(2) for each in features]
     total = 0.0
     for t in range(len(places)):
         keys, known = (torch.cat(values[:t] + values[t + 1 :], dim=2) for values in (places, soft))

@@ -16,7 +16,7 @@ LAYERS = {
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
     "layouts shards recipes real_video",
     2: "frames flow matching search coarse_to_fine windows softmasks",
-    1: "coords samples",
+    1: "coords samples whole",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 # Beside the stack: what each may import, and the lowest layer that may import it.
@@ -29,9 +29,9 @@ BESIDE = {
     "report": (set(), 5),
     "logbook": (set(), 6),
     "comparison": ({"report"}, 6),
-    "runs": ({"progress", "environment"}, 6),
+    "runs": ({"progress", "environment", "whole"}, 6),
     "environment": (set(), 5),
-    "pages": (set(), 6),
+    "pages": ({"whole"}, 6),
     "_torchvision": (set(), 4),
 }
 DOORS = {

@@ -1,4 +1,4 @@
-"""Curves of what is measured: accuracy over thresholds, confidence against truth."""
+"""Curves of what is measured: accuracy over thresholds, confidence against truth, costs over sizes."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator
 from torch import Tensor
 
 from . import visualize
 
+WAYS = {"dense": "#d55e00", "streamed": "#0072b2", "coarse_to_fine": "#009e73", "lk": "#cc79a7", "dis": "#e69f00"}
 MARKERS = "os^Dv<>P*X"
 
 
@@ -70,3 +72,20 @@ def show_calibration(ax: Axes, confidence: Float[Tensor, "P"], visible: Bool[Ten
     ax.scatter(sure, seen, s=20 + 280 * count / count.max(), color=visualize.PALETTE[0], edgecolors="black", zorder=3)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="share that can be seen")
     return float((np.abs(sure - seen) * count).sum() / count.sum())
+
+
+def show_costs(ax: Axes, sizes: list[float], rows: list[dict], what: str, labels: list | None = None) -> None:
+    """One cost, "seconds" or "bytes", of a sweep over sizes; axes logarithmic, the floors of times dotted."""
+    for name, colour in WAYS.items():
+        for kind, style in ((what, "o-"), ("floor", ":")) if what == "seconds" else ((what, "o-"),):
+            known = [(size, row[kind][name]) for size, row in zip(sizes, rows) if name in row[kind]]
+            if known:
+                label = name.replace("_", "-") + (", floor" if kind == "floor" else "")
+                ax.plot(*zip(*known), style, color=colour, markersize=4, label=label)
+    ax.set(xscale="log", yscale="log", ylabel="seconds" if what == "seconds" else "peak memory, MiB")
+    if what == "bytes":
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value / 2**20:g}")
+        ax.yaxis.set_major_locator(FixedLocator([4.0**i for i in range(8, 18)]))
+    ax.set_xticks(sizes, labels or [f"{size:,}" for size in sizes])
+    ax.minorticks_off()
+    ax.grid(alpha=0.3)

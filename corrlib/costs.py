@@ -18,8 +18,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -29,7 +27,6 @@ from .encoder import Features
 
 Call = Callable[[], object]
 LATTICES = (coords.Lattice(8), coords.Lattice(2))
-WAYS = {"dense": "#d55e00", "streamed": "#0072b2", "coarse_to_fine": "#009e73", "lk": "#cc79a7", "dis": "#e69f00"}
 WANTED = {  # how many times faster than what they replace `ratios` should be
     "streamed_over_naive": 1.8,
     "windows_over_grid_sample": 5,
@@ -202,23 +199,6 @@ def sweep(problems: list[Problem], how: CoarseToFine, repeats: int, rate: float,
             held = {name: peak_bytes(call) for name, call in calls.items()}
         rows.append({"seconds": took, "bytes": held, "floor": floor_seconds(made, how, rate, speed)})
     return rows
-
-
-def show_costs(ax: Axes, sizes: list[float], rows: list[dict], what: str, labels: list | None = None) -> None:
-    """One cost, "seconds" or "bytes", of a sweep over sizes; axes logarithmic, the floors of times dotted."""
-    for name, colour in WAYS.items():
-        for kind, style in ((what, "o-"), ("floor", ":")) if what == "seconds" else ((what, "o-"),):
-            known = [(size, row[kind][name]) for size, row in zip(sizes, rows) if name in row[kind]]
-            if known:
-                label = name.replace("_", "-") + (", floor" if kind == "floor" else "")
-                ax.plot(*zip(*known), style, color=colour, markersize=4, label=label)
-    ax.set(xscale="log", yscale="log", ylabel="seconds" if what == "seconds" else "peak memory, MiB")
-    if what == "bytes":
-        ax.yaxis.set_major_formatter(lambda value, _: f"{value / 2**20:g}")
-        ax.yaxis.set_major_locator(FixedLocator([4.0**i for i in range(8, 18)]))
-    ax.set_xticks(sizes, labels or [f"{size:,}" for size in sizes])
-    ax.minorticks_off()
-    ax.grid(alpha=0.3)
 
 
 def growth(sizes: list[float], values: list[float]) -> float:

@@ -222,43 +222,6 @@ def show_soft_label(
     ax.tick_params(labelsize=8, length=2)
 
 
-def flow_to_color(flow: Float[Tensor, "2 H W"], max_px: float = 0.0) -> UInt8[Tensor, "3 H W"]:
-    """A flow as colour: yellow goes right, blue left, light up, dark down, and grey stays.
-
-    Args:
-        flow: in pixels; NaN is drawn black.
-        max_px: length at which colours are full; 0 takes the 98th percentile of the lengths.
-
-    Differs: Middlebury's wheel tells right from left by red against green.
-    """
-    max_px = max_px or full_length(flow)
-    u, v = flow / flow.norm(dim=0).clamp(min=max_px)
-    lab = torch.stack([58 - 34 * v, -24 * v, 62 * u], dim=-1)
-    known = flow.isfinite().all(dim=0, keepdim=True)
-    rgb = cv2.cvtColor(lab.nan_to_num().float().numpy(force=True), cv2.COLOR_Lab2RGB)
-    return (torch.from_numpy(rearrange(rgb, "H W C -> C H W")) * known.cpu() * 255).round().to(torch.uint8)
-
-
-def full_length(flow: Float[Tensor, "2 H W"]) -> float:
-    """The length, in pixels, that all but the longest 2 % of a flow stay below; 1 if nothing moves."""
-    lengths = flow.norm(dim=0)
-    lengths = lengths[lengths.isfinite()].numpy(force=True)  # torch's quantile refuses large inputs
-    return float(np.quantile(lengths, 0.98)) or 1.0 if lengths.size else 1.0
-
-
-def show_flow(ax: Axes, flow: Float[Tensor, "2 H W"], max_px: float = 0.0, title: str = "") -> None:
-    """A flow as colour, with the wheel of directions in its corner."""
-    max_px = max_px or full_length(flow)
-    show_frame(ax, flow_to_color(flow, max_px), title)
-    disc = coords.grid((101, 101)) / 50 - 1
-    wheel = flow_to_color(rearrange(disc, "H W xy -> xy H W"), 1.0)
-    rgba = np.concatenate([_image(wheel), 255 * (disc.norm(dim=-1)[..., None] <= 1).numpy()], axis=2).astype(np.uint8)
-    corner = ax.inset_axes((0.02, 0.03, 0.25, 0.25), anchor="SW")
-    corner.imshow(rgba)
-    corner.axis("off")
-    corner.text(106, 100, f"{max_px:.3g} px", fontsize=9, color="white", bbox={"facecolor": "black", "pad": 1.5})
-
-
 def show_masks(ax: Axes, frame: Shaped[Tensor, "3 H W"], masks: Integer[Tensor, "H W"], title: str = "") -> None:
     """Objects tinted, with their boundaries; 0 is background, and negative is unknown."""
     ids = [i for i in masks.unique().tolist() if i > 0]

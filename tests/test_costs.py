@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from corrlib import coords, costs, matching
+from corrlib import charts, coords, costs, matching
 from corrlib.coarse_to_fine import CoarseToFine
 from corrlib.encoder import PixelEncoder
 
@@ -72,11 +72,11 @@ def test_the_floor_by_hand():
 def test_a_sweep_and_its_figure():
     problems = [costs.problem((74, 106), n, channels=8) for n in (2, 9)]
     rows = costs.sweep(problems, CoarseToFine(), 1, 1e9, 1e9)
-    assert all(set(row["seconds"]) == set(costs.WAYS) for row in rows)
+    assert all(set(row["seconds"]) == set(charts.WAYS) for row in rows)
     assert rows[0]["bytes"]["dense"] < rows[1]["bytes"]["dense"]
     fig, axes = plt.subplots(1, 2)
-    costs.show_costs(axes[0], [2, 9], rows, "seconds")
-    costs.show_costs(axes[1], [2, 9], rows, "bytes")
+    charts.show_costs(axes[0], [2, 9], rows, "seconds")
+    charts.show_costs(axes[1], [2, 9], rows, "bytes")
     assert [len(ax.lines) for ax in axes] == [7, 3] and axes[1].get_ylabel() == "peak memory, MiB"
     fig.canvas.draw()
     plt.close(fig)

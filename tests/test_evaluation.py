@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_datasets import ids, write_davis
 
-from corrlib import baselines, benchmarks, evaluation, metrics, predictions
+from corrlib import baselines, benchmarks, evaluation, extremes, metrics, predictions
 from corrlib.methods import Method
 from corrlib.samples import PointTracks
 
@@ -259,14 +259,14 @@ def test_extremes_draw_the_best_and_the_worst(davis, tasks, tmp_path):
     folder, clips = davis
     scores = evaluation.score(folder, "davis2017")
     scores["static"]["one"]["j_and_f"] = 0.25
-    fig, said = evaluation.extremes(clips, scores, folder, "static")
+    fig, said = extremes.best_and_worst(clips, scores, folder, "static")
     assert [ax.get_title() for ax in fig.axes] == ["two, frame 5: 1", "one, frame 5: 0.25"]
     assert said == "davis2017: of 2 clips, static is best on two (1), worst on one (0.25) in j_and_f."
     scores["static"]["one"]["j_and_f"] = float("nan")
-    assert len(evaluation.extremes(clips, scores, folder, "static")[0].axes) == 1
+    assert len(extremes.best_and_worst(clips, scores, folder, "static")[0].axes) == 1
     predictions.predict({"static": STATIC}, tasks, tmp_path / "points")
     scores = evaluation.score(tmp_path / "points", "procedural")
-    fig, _ = evaluation.extremes(tasks, scores, tmp_path / "points", "static")
+    fig, _ = extremes.best_and_worst(tasks, scores, tmp_path / "points", "static")
     assert len(fig.axes) == 2 and fig.axes[0].lines
 
 

@@ -1,4 +1,4 @@
-"""Features and errors as colour: alike where they are alike, in their place, with their scale."""
+"""Features, flow and errors as colour: alike where they are alike, in their place, with their scale."""
 
 import numpy as np
 import pytest
@@ -65,3 +65,28 @@ def test_error_of_nothing_known(ax):
     fields.show_error(ax, torch.full((H, W), float("nan")), frame=frame, most=5.0)
     grey, image = ax.images
     assert image.get_clim() == (0, 5) and np.ptp(grey.get_array()) == 0 and grey.get_array()[0, 0, 0] == 76
+
+
+def test_flow_to_color_tells_the_four_directions():
+    right, left, up, down, still = fields.flow_to_color(
+        torch.tensor([[[2.0, -2, 0, 0, 0]], [[0.0, 0, -2, 2, 0]]]), max_px=2
+    )[:, 0].T.float()
+    assert right[0] > right[2] + 80 and left[2] > left[0] + 80  # yellow, blue
+    assert up.mean() > still.mean() + 60 > down.mean() + 120  # light, dark
+    assert still.max() - still.min() < 3
+
+
+def test_flow_to_color_scales_and_survives_unknown_flow():
+    flow = torch.zeros(2, H, W)
+    flow[0, :, 14:] = 3
+    assert torch.equal(fields.flow_to_color(flow), fields.flow_to_color(flow, 3.0))
+    flow[0, 0, 0] = torch.nan
+    assert fields.flow_to_color(flow)[:, 0, 0].max() == 0
+    assert fields.full_length(flow) == pytest.approx(3)
+    assert fields.full_length(torch.zeros(2, H, W)) == 1
+    assert fields.full_length(torch.full((2, H, W), torch.nan)) == 1
+
+
+def test_show_flow_has_a_wheel_that_says_its_length(ax):
+    fields.show_flow(ax, torch.full((2, H, W), 2.0), max_px=4)
+    assert [text.get_text() for text in ax.child_axes[0].texts] == ["4 px"]

@@ -186,31 +186,6 @@ def test_show_soft_label_is_in_window_order_with_a_cross_at_the_mean(ax):
         visualize.show_soft_label(ax, label, radius=3)
 
 
-def test_flow_to_color_tells_the_four_directions():
-    right, left, up, down, still = visualize.flow_to_color(
-        torch.tensor([[[2.0, -2, 0, 0, 0]], [[0.0, 0, -2, 2, 0]]]), max_px=2
-    )[:, 0].T.float()
-    assert right[0] > right[2] + 80 and left[2] > left[0] + 80  # yellow, blue
-    assert up.mean() > still.mean() + 60 > down.mean() + 120  # light, dark
-    assert still.max() - still.min() < 3
-
-
-def test_flow_to_color_scales_and_survives_unknown_flow():
-    flow = torch.zeros(2, H, W)
-    flow[0, :, 30:] = 3
-    assert torch.equal(visualize.flow_to_color(flow), visualize.flow_to_color(flow, 3.0))
-    flow[0, 0, 0] = torch.nan
-    assert visualize.flow_to_color(flow)[:, 0, 0].max() == 0
-    assert visualize.full_length(flow) == pytest.approx(3)
-    assert visualize.full_length(torch.zeros(2, H, W)) == 1
-    assert visualize.full_length(torch.full((2, H, W), torch.nan)) == 1
-
-
-def test_show_flow_has_a_wheel_that_says_its_length(ax):
-    visualize.show_flow(ax, torch.full((2, H, W), 2.0), max_px=4)
-    assert [text.get_text() for text in ax.child_axes[0].texts] == ["4 px"]
-
-
 def test_show_masks_tints_objects_and_draws_their_boundary(ax):
     masks = torch.zeros(H, W, dtype=torch.int64)
     masks[10:30, 10:30] = 2

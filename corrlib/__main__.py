@@ -212,5 +212,21 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 
 
+@main.command("use-costs", epilog="Example: python -m corrlib use-costs results/use.json")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--weights", default="small", help="A .safetensors file, or a name of bundled weights.")
+def measure_use(out: str, weights: str) -> None:
+    """Measure a click in the explorer, memory over the evaluation of 20 clips, and the import, into OUT."""
+    from . import use_costs  # which needs the packages of notebooks
+
+    def told(clip: int) -> None:
+        click.echo(f"clip {clip}", err=True)
+
+    entries = use_costs.measure(checkpoints.load_pretrained(weights), told)
+    Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    for key, entry in entries.items():
+        click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
+
+
 if __name__ == "__main__":
     main()

@@ -144,6 +144,8 @@ def relattice(
         source, target: the lattices of the input and of the output; PIXELS for full resolution.
         size_hw: size of the frame in pixels; the output has `lattice_size(size_hw, target)` cells.
     """
+    if source == target:
+        return values
     ratio, rest = divmod(source.stride, target.stride)
     H, W = lattice_size(size_hw, target)
     if rest == 0 and source.offset == target.offset:

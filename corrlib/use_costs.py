@@ -102,15 +102,16 @@ def measure(model: nn.Module, told: Callable[[int], None] | None = None) -> dict
     def add(name: str, value: float, unit: str, count: int) -> None:
         entries[f"use.{name}"] = {"value": value, "unit": unit, "count": count}
 
-    add("import.seconds", import_seconds(), "s", 5)
-    for beside, compare in (("alone", ""), ("with_dis", "dis")):
-        for what, (clock, processor) in click_seconds(model, compare).items():
-            add(f"{what}_{beside}.seconds", clock, "s", 15)
-            add(f"{what}_{beside}.processor_seconds", processor, "s", 15)
+    # First, since explorers leave the system less to give back.
     asked = methods.methods(["dis_fast", "static"]) | {"model": methods.of_encoder(model)}
     held = np.array(evaluation_memory(asked, told=told)) / 2**20
     half = len(held) // 2
     add("evaluation.resident_most", float(held.max()), "MiB", len(held))
     # The first clip brings in what stays; after it, later clips should hold what earlier ones held.
     add("evaluation.resident_later_half_more", float(np.median(held[half:]) - np.median(held[1:half])), "MiB", half)
+    add("import.seconds", import_seconds(), "s", 5)
+    for beside, compare in (("alone", ""), ("with_dis", "dis")):
+        for what, (clock, processor) in click_seconds(model, compare).items():
+            add(f"{what}_{beside}.seconds", clock, "s", 15)
+            add(f"{what}_{beside}.processor_seconds", processor, "s", 15)
     return entries

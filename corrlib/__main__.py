@@ -27,7 +27,7 @@ from . import (
     video_commands,
 )
 from . import methods as answering
-from .claim_commands import settings as read_settings
+from .training_commands import read_settings
 
 
 @click.group()

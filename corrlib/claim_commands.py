@@ -4,26 +4,10 @@ from dataclasses import replace
 
 import click
 
-from . import benchmarks, claims, recipes
+from . import benchmarks, claims
+from .training_commands import read_settings
 
 BENCHMARKS = "procedural,real_texture,badja,davis2016"
-
-
-def settings(items: tuple[str, ...], of: type = recipes.TrainConfig) -> dict[str, int | float | str | bool]:
-    """NAME=VALUE items as fields of a dataclass, each value of the type that is declared there."""
-    types = {name: field.type for name, field in of.__dataclass_fields__.items()}
-    truths = {"true": True, "1": True, "false": False, "0": False}
-    found = {}
-    for item in items:
-        name, _, value = item.partition("=")
-        if name not in types:
-            raise click.ClickException(f"train: unknown setting {name!r}; expected one of {', '.join(types)}.")
-        try:
-            found[name] = truths[value.lower()] if types[name] is bool else types[name](value)
-        except (KeyError, ValueError):
-            expected = types[name].__name__
-            raise click.ClickException(f"train: {name} should be of type {expected}, got {value!r}.") from None
-    return found
 
 
 @click.command("train-claims", epilog="Example: python -m corrlib train-claims results/claims --videos data/samples")
@@ -43,7 +27,7 @@ def train_claims(
     of one FOLDER, once the teacher (by_reconstruction) is there.
     """
     try:
-        config = replace(claims.CONFIG, real_videos=videos, **settings(changes))
+        config = replace(claims.CONFIG, real_videos=videos, **read_settings(changes))
         for seed in seeds.split(","):
             for arm in arms.split(","):
 

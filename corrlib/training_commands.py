@@ -23,10 +23,26 @@ from . import (
     training,
     training_costs,
 )
-from .claim_commands import settings as read_settings
 from .logbook import Logbook
 from .losses import LossWeights
 from .torchvision_models import ResNet18Encoder
+
+
+def read_settings(items: tuple[str, ...], of: type = recipes.TrainConfig) -> dict[str, int | float | str | bool]:
+    """NAME=VALUE items as fields of a dataclass, each value of the type that is declared there."""
+    types = {name: field.type for name, field in of.__dataclass_fields__.items()}
+    truths = {"true": True, "1": True, "false": False, "0": False}
+    found = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        if name not in types:
+            raise click.ClickException(f"train: unknown setting {name!r}; expected one of {', '.join(types)}.")
+        try:
+            found[name] = truths[value.lower()] if types[name] is bool else types[name](value)
+        except (KeyError, ValueError):
+            expected = types[name].__name__
+            raise click.ClickException(f"train: {name} should be of type {expected}, got {value!r}.") from None
+    return found
 
 
 @click.command(epilog="Example: python -m corrlib train results/mine.safetensors --set steps=500 --workers 1")

@@ -13,13 +13,13 @@ import torch
 from . import (
     benchmarks,
     checkpoints,
-    claim_commands,
     export,
     frames,
     pages,
     predictions,
     report,
     runs,
+    study_commands,
     synthetic,
     tracker_costs,
     training,
@@ -37,8 +37,8 @@ def main() -> None:
 
 main.add_command(video_commands.track)
 main.add_command(video_commands.masks)
-main.add_command(claim_commands.train_claims)
-main.add_command(claim_commands.score_claims)
+main.add_command(study_commands.train_study)
+main.add_command(study_commands.score_study)
 main.add_command(training_commands.train)
 main.add_command(training_commands.calibrate)
 main.add_command(training_commands.publish)

@@ -9,12 +9,12 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation extremes predictions claims explorer panel exploration closeups costs tracker_costs "
+    5: "evaluation extremes predictions arms arm_scores explorer panel exploration closeups costs tracker_costs "
     "training_costs use_costs export provenance hub",
     4: "training training_data training_step training_state processes following tracking calibration propagation dense "
     "benchmarks chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
-    "layouts shards recipes real_video",
+    "layouts shards recipes studies real_video",
     2: "frames flow matching search coarse_to_fine windows softmasks",
     1: "coords samples whole",
 }
@@ -38,7 +38,7 @@ DOORS = {
     "__init__",
     "__main__",
     "video_commands",
-    "claim_commands",
+    "study_commands",
     "training_commands",
 }  # the package's own face imports what it likes
 NEVER = {

@@ -1,4 +1,4 @@
-"""The experiment on the paper's claims: equal clips for all arms, runs that go on, and honest comparisons."""
+"""Studies: equal clips for all arms, runs that go on, and honest comparisons."""
 
 import functools
 import json
@@ -10,21 +10,35 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from corrlib import __main__, benchmarks, checkpoints, claims
-from corrlib.claims import ARMS, CONFIG, DrawnOnce
+from corrlib import __main__, arm_scores, arms, benchmarks, checkpoints, synthetic
+from corrlib.arms import DrawnOnce
+from corrlib.studies import CLAIMS, STUDIES
 from corrlib.training_data import ProceduralClips
 
 TINY = replace(
-    CONFIG, steps=2, clips=1, size=32, points=20, width=8, textures=3, own_radius=3, real_videos="", real_clips=1
+    CLAIMS.config, steps=2, clips=1, size=32, points=20, width=8, textures=3, own_radius=3, real_videos="", real_clips=1
 )
+STUDY = CLAIMS._replace(config=TINY)
 
 
 def test_there_are_the_ten_arms():
-    assert len(ARMS) == 10
+    assert len(CLAIMS.arms) == 10
     for kind in ("bilinear", "teacher"):
-        parts = {name: (w.reconstruction, w.domain) for name, (label, w) in ARMS.items() if label == kind}
+        parts = {name: (w.reconstruction, w.domain) for name, (c, w) in CLAIMS.arms.items() if c["label"] == kind}
         assert sorted(parts.values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert all(one in ARMS and other in ARMS for one, other in claims.COMPARED)
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_every_arm_can_be_trained_and_differs_from_the_others(study):
+    every = []
+    for changes, weights in study.arms.values():
+        config = replace(study.config, **changes)  # refuses what cannot be trained
+        synthetic.Content(**json.loads(config.content))
+        every.append((config, weights))
+    assert len(set(every)) == len(every)
+    known = study.arms.keys() | ({"first"} if study.name == "video" else set())
+    assert {arm for pair in study.compared for arm in pair} <= known
+    assert set(study.benchmarks) <= set(benchmarks.BENCHMARKS)
 
 
 def test_clips_drawn_once_are_those_drawn_anew(tmp_path):
@@ -41,9 +55,9 @@ def test_clips_drawn_once_are_those_drawn_anew(tmp_path):
 
 
 def test_an_arm_is_trained_once_and_its_teacher_first(tmp_path, real_folder):
-    config, steps = replace(TINY, real_videos=real_folder), []
+    study, steps = STUDY._replace(config=replace(TINY, real_videos=real_folder)), []
     how = {"report": lambda step, record: steps.append(step), "calibration_clips": 0}
-    path = claims.train_arm("teacher_both", 3, tmp_path, config, **how)
+    path = arms.train_arm(study, "teacher_both", 3, tmp_path, **how)
     assert steps == [0, 1, 0, 1]  # the teacher's, its own
     found = json.loads(path.read_text())
     assert found["arm"] == "teacher_both" and found["steps"] == 2 and found["config"]["real_videos"] == "real"
@@ -53,25 +67,25 @@ def test_an_arm_is_trained_once_and_its_teacher_first(tmp_path, real_folder):
                 for end in (".json", ".history.json", ".safetensors")}  # fmt: skip
     assert names == expected
     before = path.read_bytes()
-    claims.train_arm("teacher_both", 3, tmp_path, config, **how)
+    arms.train_arm(study, "teacher_both", 3, tmp_path, **how)
     assert len(steps) == 4 and path.read_bytes() == before
     # A record of a version without a setting counts as one with its default.
     assert found["config"].pop("stage4") is False
     path.write_text(json.dumps(found))
-    claims.train_arm("teacher_both", 3, tmp_path, config, **how)
+    arms.train_arm(study, "teacher_both", 3, tmp_path, **how)
     with pytest.raises(ValueError, match="is of another configuration"):
-        claims.train_arm("teacher_both", 3, tmp_path, replace(config, stage4=True), **how)
+        arms.train_arm(study, "teacher_both", 3, tmp_path, {"stage4": True}, **how)
     assert len(steps) == 4
     with pytest.raises(ValueError, match=r"teacher_both-3\.json is of another configuration; name another folder"):
-        claims.train_arm("teacher_both", 3, tmp_path, replace(config, learning_rate=1.0))
+        arms.train_arm(study, "teacher_both", 3, tmp_path, {"learning_rate": 1.0})
     with pytest.raises(ValueError, match=r"arm should be one of hard, bilinear, .* got 'soft'"):
-        claims.train_arm("soft", 0, tmp_path, config)
+        arms.train_arm(study, "soft", 0, tmp_path)
 
 
 def test_arms_of_one_seed_begin_alike_and_end_apart(tmp_path):
     weights = {}
     for arm in ("hard", "bilinear"):
-        claims.train_arm(arm, 0, tmp_path, replace(TINY, steps=1), tmp_path / "cache", calibration_clips=0)
+        arms.train_arm(STUDY, arm, 0, tmp_path, {"steps": 1}, tmp_path / "cache", calibration_clips=0)
         weights[arm] = checkpoints.load(tmp_path / f"{arm}-0.safetensors").stem[0].weight
     assert torch.allclose(weights["hard"], weights["bilinear"], atol=0.01)
     assert not torch.equal(weights["hard"], weights["bilinear"])
@@ -80,24 +94,35 @@ def test_arms_of_one_seed_begin_alike_and_end_apart(tmp_path):
 def test_comparison_by_hand():
     one = {"0": [0.1, 0.2, 0.3], "1": [0.2, 0.2, 0.2], "7": [9.0, 9.0, 9.0]}
     other = {"0": [0.2, 0.3, 0.4], "1": [0.5, 0.5, 0.5]}
-    found = claims.compare(one, other)
+    found = arm_scores.compare(one, other)
     assert found["mean"] == pytest.approx(0.2) and found["seeds"] == 2 and found["clips"] == 3
     assert found["spread"] == pytest.approx(np.std([0.1, 0.3], ddof=1))
     assert found["low"] == pytest.approx(0.1) and found["high"] == pytest.approx(0.3)  # clips agree, seeds do not
-    same = claims.compare(one, one)
+    same = arm_scores.compare(one, one)
     assert same["mean"] == same["low"] == same["high"] == 0
-    gap = claims.compare({"0": [0.1, math.nan]}, {"0": [0.3, 0.5]})
+    gap = arm_scores.compare({"0": [0.1, math.nan]}, {"0": [0.3, 0.5]})
     assert gap["mean"] == pytest.approx(0.2) and gap["clips"] == 1 and math.isnan(gap["spread"])
     with pytest.raises(ValueError, match="a seed in common"):
-        claims.compare({"0": [1.0]}, {"1": [1.0]})
+        arm_scores.compare({"0": [1.0]}, {"1": [1.0]})
 
 
 def test_table_names_what_is_compared():
-    found = {"badja": {"hard": {"0": [0.1, 0.3], "1": [0.2, 0.4]}, "bilinear": {"0": [0.2, 0.4], "1": [0.3, 0.5]}}}
-    entries = claims.table(found)
+    hard, bilinear = {"0": [0.1, 0.3], "1": [0.2, 0.4]}, {"0": [0.2, 0.4], "1": [0.4, 0.6]}
+    found = {
+        "badja.delta_avg": {"hard": hard, "bilinear": bilinear},
+        "middlebury.epe": {"hard": {"0": [2.0], "1": [1.0]}, "bilinear": {"0": [3.0], "1": [2.0]}},
+    }
+    entries = arm_scores.table(found, CLAIMS.compared)
     assert entries["badja.hard.delta_avg"] == {"value": pytest.approx(0.25), "unit": "fraction", "count": 2}
-    assert entries["badja.bilinear.delta_avg_minus_hard"]["value"] == pytest.approx(0.1)
-    assert entries["badja.bilinear.delta_avg_minus_hard_spread"]["value"] == pytest.approx(0)
+    assert entries["badja.bilinear.delta_avg_minus_hard"]["value"] == pytest.approx(0.15)
+    assert entries["badja.bilinear.delta_avg_minus_hard_spread"]["value"] == pytest.approx(np.std([0.1, 0.2], ddof=1))
+    assert entries["middlebury.bilinear.epe_minus_hard"] == {"value": pytest.approx(1.0), "unit": "px", "count": 2}
+    # In units of the pooled spread of the seeds, and positive where it is better: more of a share, less of an error.
+    pooled = np.sqrt((np.var([0.2, 0.3], ddof=1) + np.var([0.3, 0.5], ddof=1)) / 2)
+    assert entries["badja.bilinear.delta_avg_minus_hard_effect"]["value"] == pytest.approx(0.15 / pooled)
+    assert entries["middlebury.bilinear.epe_minus_hard_effect"]["value"] == pytest.approx(-1.0 / np.sqrt(0.5))
+    mean = entries["all.bilinear.effect_minus_hard"]
+    assert mean["value"] == pytest.approx((0.15 / pooled - np.sqrt(2)) / 2) and mean["count"] == 2
     assert not any("teacher" in name for name in entries)
 
 
@@ -107,13 +132,14 @@ def test_the_commands_train_and_score(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks, "procedural_val", shorter)
     folder = str(tmp_path / "claims")
     small = [f"{name}={getattr(TINY, name)}" for name in ("steps", "clips", "size", "points", "width", "textures")]
-    call = ["train-claims", folder, "--arms", "hard,bilinear", "--seeds", "0", "--cache", str(tmp_path / "cache")]
+    call = ["study", "claims", folder, "--arms", "hard,bilinear", "--seeds", "0", "--cache", str(tmp_path / "cache")]
     call += ["--calibration-clips", "0"]
     call += [part for setting in small for part in ("--set", setting)]
     done = CliRunner().invoke(__main__.main, call)
     assert done.exit_code == 0, done.output
     call = [
-        "score-claims",
+        "score-study",
+        "claims",
         folder,
         "--benchmarks",
         "procedural,badja",
@@ -128,12 +154,12 @@ def test_the_commands_train_and_score(tmp_path, monkeypatch):
     entries = json.loads((tmp_path / "claims" / "metrics.json").read_text())
     assert 0 <= entries["procedural.bilinear.delta_avg"]["value"] <= 1
     assert "procedural.bilinear.delta_avg_minus_hard_low" in entries
-    done = CliRunner().invoke(__main__.main, ["train-claims", folder, "--arms", "soft"])
+    done = CliRunner().invoke(__main__.main, ["study", "claims", folder, "--arms", "soft"])
     assert done.exit_code == 1 and "arm should be one of" in done.output
-    done = CliRunner().invoke(__main__.main, ["train-claims", folder, "--set", "bfloat16=perhaps"])
+    done = CliRunner().invoke(__main__.main, ["study", "claims", folder, "--set", "bfloat16=perhaps"])
     assert "bfloat16 should be of type bool, got 'perhaps'" in done.output
 
 
 def test_nothing_trained_is_nothing_to_ask(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no trained arm \(.safetensors\) in"):
-        claims.ask(tmp_path, benchmarks.procedural_val(1))
+        arm_scores.ask(tmp_path, benchmarks.procedural_val(1))

@@ -1,0 +1,96 @@
+"""The long experiments of this library, as frozen values: arms that are trained alike but for one thing.
+
+Nothing here computes anything. `python -m corrlib study NAME FOLDER` trains the arms of a study, and
+`score-study` puts them to benchmarks; `arms` and `arm_scores` do the work.
+"""
+
+from typing import Any, NamedTuple
+
+from .losses import LossWeights
+from .recipes import TrainConfig
+
+
+class Arm(NamedTuple):
+    """What one arm changes of its study's settings, and the weights of its losses."""
+
+    changes: dict[str, Any]
+    weights: LossWeights = LossWeights()
+
+
+class Study(NamedTuple):
+    """Arms of one experiment. Those of one seed begin with the same weights and see the same clips, where they can."""
+
+    name: str
+    config: TrainConfig  # what all arms have in common
+    arms: dict[str, Arm]
+    compared: tuple[tuple[str, str], ...]  # pairs of arms: the second's numbers minus the first's
+    benchmarks: tuple[str, ...]
+    masks: bool = False  # whether masks are asked too, where there are any
+
+
+POINTS = ("procedural", "real_texture", "badja", "davis2016")
+ADDED = {
+    "": LossWeights(),
+    "_reconstruction": LossWeights(reconstruction=1.0),
+    "_adversary": LossWeights(domain=1.0),
+    "_both": LossWeights(reconstruction=1.0, domain=1.0),
+}
+# What the paper claims. Textures without photographs, so that synthetic and real video differ; a colour is dropped in
+# all arms alike.
+CLAIMS = Study(
+    "claims",
+    TrainConfig(
+        steps=1200, clips=8, frames=2, size=128, points=128, appearance=0.7, photographs=False, drop_channels=True,
+        real_videos="data/samples", domain_strength=10.0,
+    ),
+    {kind: Arm({"label": kind}) for kind in ("hard", "bilinear", "gaussian", "teacher")}
+    | {kind + name: Arm({"label": kind}, ADDED[name]) for kind in ("bilinear", "teacher") for name in ADDED if name},
+    (
+        *(("hard", kind) for kind in ("bilinear", "gaussian", "teacher")),
+        *((kind, kind + name) for kind in ("bilinear", "teacher") for name in ADDED if name),
+    ),
+    POINTS,
+)  # fmt: skip
+# What one hour of a processor core makes: the recipe of the shipped weights in one go, and the loss on masks.
+RECIPE = Study(
+    "recipe",
+    TrainConfig(steps=4000, appearance=0.7),
+    {"labels_only": Arm({}), "masks_too": Arm({}, LossWeights(masks=1.0))},
+    (("labels_only", "masks_too"),),
+    (*POINTS, "middlebury", "flyingchairs", "sintel"),
+    masks=True,
+)
+# What the drawn video is worth, part by part. An arm `first` in the folder is of the first generator, flat layers only.
+SHORT = TrainConfig(steps=1200, clips=4, frames=3, size=128, points=128, appearance=0.7)
+VIDEO = Study(
+    "video",
+    SHORT,
+    {
+        "whole": Arm({}),
+        "real_textures": Arm({"texture_folder": "data/samples"}),
+        "near_frames": Arm({"max_gap": 2.0}),
+        "no_solids": Arm({"content": '{"solids": 0}'}),
+        "no_figures": Arm({"content": '{"figures": 0}'}),
+        "no_blur": Arm({"content": '{"motion_blur": 0, "defocus": 0}'}),
+        "no_distractors": Arm({"content": '{"distractor": 0, "camouflage": 0, "herd": 0}'}),
+    },
+    (
+        ("first", "whole"),
+        *((less, "whole") for less in ("near_frames", "no_solids", "no_figures", "no_blur", "no_distractors")),
+        ("whole", "real_textures"),
+    ),
+    (*POINTS, "middlebury", "flyingchairs"),
+    masks=True,
+)
+# How accuracy grows with steps, with how many textures there are, and with the network's width.
+SCALING = Study(
+    "scaling",
+    SHORT,
+    {"all": Arm({})}
+    | {f"steps_{n}": Arm({"steps": n}) for n in (150, 300, 600, 2400)}
+    | {f"textures_{n}": Arm({"textures": n}) for n in (6, 24)}
+    | {f"width_{n}": Arm({"width": n}) for n in (8, 16, 48)},
+    (),
+    POINTS,
+)
+STUDIES = {study.name: study for study in (CLAIMS, RECIPE, VIDEO, SCALING)}

@@ -1,0 +1,71 @@
+"""The commands of studies: train their arms, then put them to benchmarks. Part of `python -m corrlib`."""
+
+import click
+
+from . import arm_scores, arms, benchmarks
+from .studies import STUDIES, Study
+from .training_commands import read_settings
+
+
+@click.command("study", epilog="Example: python -m corrlib study claims results/claims --cache data/cache")
+@click.argument("name", type=click.Choice(list(STUDIES)))
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--arms", "wanted", default="", help="Some of them, with commas between; all if empty.")
+@click.option("--seeds", default="0,1,2", help="With commas between.", show_default=True)
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--cache", default="", help="Where drawn clips are kept for other arms that see the same ones.")
+@click.option("--calibration-clips", default=4, help="That the tracker's confidence is fitted on.", show_default=True)
+def train_study(
+    name: str, folder: str, wanted: str, seeds: str, changes: tuple[str, ...], cache: str, calibration_clips: int
+) -> None:
+    """Train the arms of the study NAME, each seed of each, into FOLDER; what is there is kept.
+
+    \b
+    claims   the four kinds of label, with reconstruction, adversary or both
+    recipe   an hour of a processor core for the shipped network, with and without the loss on masks
+    video    what the drawn video is worth, part by part
+    scaling  more steps, more textures, a wider network
+
+    Stopped at any time, it goes on where it stopped. Several may run at once on different seeds or arms
+    of one FOLDER, once the teacher (by_reconstruction) is there, if there is one.
+    """
+    study: Study = STUDIES[name]
+    try:
+        settings = read_settings(changes)
+        for seed in seeds.split(","):
+            for arm in wanted.split(",") if wanted else study.arms:
+
+                def show(step: int, record: dict[str, float], arm: str = arm, seed: str = seed) -> None:
+                    if step % 50 == 0:
+                        kept = ("coarse", "fine", "masks", "reconstruction", "domain", "domain_accuracy")
+                        said = " ".join(f"{name} {record[name]:.3f}" for name in kept if name in record)
+                        click.echo(f"{arm}-{seed} step {step} {said} {record['seconds'] / 60:.1f} min", err=True)
+
+                click.echo(arms.train_arm(study, arm, int(seed), folder, settings, cache, show, calibration_clips))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command("score-study", epilog="Example: python -m corrlib score-study claims results/claims")
+@click.argument("name", type=click.Choice(list(STUDIES)))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--benchmarks", "names", default="", help="With commas between; the study's own if empty.")
+@click.option("--data-root", default="data/raw", help="Folder of the data sets.", show_default=True)
+@click.option("--split", default="val", help="Of DAVIS.", show_default=True)
+@click.option("--max-clips", default=12, help="Of each benchmark; 0 for all.", show_default=True)
+def score_study(name: str, folder: str, names: str, data_root: str, split: str, max_clips: int) -> None:
+    """Ask all arms in FOLDER about the benchmarks of the study NAME; write scores.json and metrics.json there."""
+    study: Study = STUDIES[name]
+    try:
+        wanted = names.split(",") if names else study.benchmarks
+        tasks, missing = benchmarks.available(wanted, data_root, split, max_clips)
+        for skipped, why in missing.items():
+            click.echo(f"skipped {skipped}: {why}", err=True)
+        every = [task for each in tasks.values() for task in each]
+        show = lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True)  # noqa: E731
+        arm_scores.ask(folder, every, study.masks, show)
+        found = arm_scores.write(folder, tasks, study.compared)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    for entry, about in arm_scores.table(found, study.compared).items():
+        click.echo(f"{entry} {about['value']:.4f}")

@@ -1,6 +1,7 @@
 """States of a training: those of earlier versions are taken up, and neither a kill nor a full disk loses one."""
 
 import json
+import os
 import random
 import resource
 import signal
@@ -10,8 +11,9 @@ from multiprocessing import get_context
 
 import pytest
 import torch
+from accelerate import PartialState, debug_launcher
 
-from corrlib import checkpoints, training
+from corrlib import checkpoints, processes, training
 from corrlib.encoder import PixelEncoder
 from corrlib.training import TrainConfig
 
@@ -101,3 +103,47 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path, monkeypat
     train_and_save(theirs, config, state, out)
     assert torch.equal(weights_of(whole), weights_of(checkpoints.load(out)))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.safetensors", "state.pt"]
+
+
+def train_together(pipe, config, state, out):
+    """The same, by two processes, in a group of their own that one signal kills."""
+    os.setsid()
+
+    def one_of_them():
+        PartialState._reset_state()  # of the process that this one is a copy of
+        model = encoder()
+        training.train(model, config, state_path=state, report=lambda step, record: pipe.send(step))
+        if processes.here().rank == 0:
+            checkpoints.save(out, model, {})
+
+    debug_launcher(one_of_them, num_processes=2)
+
+
+def test_two_killed_together_go_on_to_the_same_weights(tmp_path, monkeypatch):
+    """As above, for two processes that share each step's clips, against the two that were never killed."""
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    config = replace(TINY, steps=60, clips=2)
+    moments, fork = random.Random(0), get_context("fork")
+    whole, state, out = tmp_path / "whole", tmp_path / "state.pt", tmp_path / "out.safetensors"
+    mine, theirs = fork.Pipe()
+    unbroken = fork.Process(target=train_together, args=(theirs, config, "", whole))
+    unbroken.start()
+    unbroken.join()
+    for _ in range(10):
+        mine, theirs = fork.Pipe()
+        child = fork.Process(target=train_together, args=(theirs, config, state, out))
+        child.start()
+        theirs.close()
+        for _ in range(moments.randint(2, 5)):
+            step = mine.recv()
+        time.sleep(moments.random() * 0.05)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.join()
+        done = json.loads(torch.load(state, weights_only=True)["history"])
+        assert child.exitcode == -signal.SIGKILL and len(done) >= step and not out.exists()
+    mine, theirs = fork.Pipe()
+    child = fork.Process(target=train_together, args=(theirs, config, state, out))
+    child.start()
+    child.join()
+    assert torch.equal(weights_of(checkpoints.load(whole)), weights_of(checkpoints.load(out)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.safetensors", "state.pt", "whole"]

@@ -6,12 +6,16 @@ then takes its own rows; so their number changes no result but by rounding, batc
 """
 
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Found = TypeVar("Found")
 
 
 class Processes(NamedTuple):
@@ -70,3 +74,41 @@ def here() -> Processes:
     state = PartialState(cpu=not (torch.cuda if several else torch.accelerator).is_available())
     device = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Processes(state.process_index, state.num_processes, device)
+
+
+def launch(function: Callable[[], Found], count: int) -> Found:
+    """Calls a function in several processes that train together, from a notebook, where torchrun does not reach.
+
+    Each is a copy of this one, by accelerate's notebook_launcher on GPUs, one for each process, and
+    otherwise on the processor, with one thread each. With a count of 1 it is only called.
+
+    Args:
+        function: trains; takes nothing. On GPUs nothing may have used one before.
+        count: of processes.
+
+    Returns:
+        what the first process's call returned: tensors, numbers, strings and containers of these.
+
+    Raises:
+        ValueError: count is below 1.
+        RuntimeError: the function failed in one of them.
+    """
+    if count < 1:
+        raise ValueError(f"launch: count should be at least 1, got {count}.")
+    if count == 1:
+        return function()
+    from accelerate import PartialState, debug_launcher, notebook_launcher
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.pt"
+
+        def one_of_them() -> None:
+            PartialState._reset_state()  # of the process that this one is a copy of
+            if not torch.cuda.is_available():
+                torch.set_num_threads(1)  # threads that the copied process had are not in the copy
+            found = function()
+            if here().rank == 0:
+                torch.save(found, path)
+
+        (notebook_launcher if torch.cuda.is_available() else debug_launcher)(one_of_them, num_processes=count)
+        return torch.load(path, weights_only=True)

@@ -7,15 +7,19 @@ read what an earlier one wrote to results/<stage>.smoke/.
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 
 import corrlib
-from corrlib import runs
+from corrlib import checkpoints, runs
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -161,3 +165,29 @@ def test_smoke_run(path, root, monkeypatch):
         if output.output_type == "stream" and output.name == "stderr"
     ]
     assert complaints == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_notebook_the_command_and_torchrun_train_alike(count, root, monkeypatch):
+    """The same losses, and the same weights to the last bit, by one process and by two."""
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # sums of another number of threads are rounded in another order
+    settings = {"STEPS": 3, "CLIPS": 2, "SIZE": 48, "WIDTH": 4, "WORKERS": 0, "EVALUATE_EVERY": 9, "HELD_OUT": 1}
+    name = f"together_{count}"
+    runs.run_notebook("03_training", settings | {"CALIBRATION_CLIPS": 0, "PROCESSES": count, "RUN_NAME": name})
+    out = root / "results" / f"{name}.safetensors"
+    command = ["train", str(out)]
+    command += [
+        part for key in ("STEPS", "CLIPS", "SIZE", "WIDTH") for part in ("--set", f"{key.lower()}={settings[key]}")
+    ]
+    how = (
+        ["-m"] if count == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"]
+    )
+    environ = os.environ | {"PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, *how, "corrlib", *command], env=environ, check=True, capture_output=True)
+    mine = root / "results" / f"03_training.{name}"
+    histories = [p.read_text().splitlines() for p in (mine / "history.jsonl", out.with_suffix(".history.jsonl"))]
+    one, other = ([json.loads(line) for line in lines] for lines in histories)
+    assert [r["total"] for r in one] == [r["total"] for r in other] and len(one) == 3
+    weights = [checkpoints.load(path).state_dict() for path in (mine / "checkpoint.safetensors", out)]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())

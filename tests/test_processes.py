@@ -88,3 +88,21 @@ def test_alone_nothing_is_exchanged():
 def test_clips_that_cannot_be_shared_out(changes, message, real_folder):
     with pytest.raises(ValueError, match=message):
         trained(replace(SMALL, real_videos=real_folder, **changes))
+
+
+def test_a_notebook_launches_processes():
+    def count():
+        together = processes.here()
+        return {"count": together.count, "sum": together.total(torch.tensor([1.0 + together.rank]))}
+
+    found = processes.launch(count, 2)
+    assert found["count"] == 2 and found["sum"].tolist() == [3.0]
+    assert processes.launch(count, 1)["count"] == 1
+
+    def fail():
+        raise ValueError("no such colour")
+
+    with pytest.raises(Exception, match="no such colour"):
+        processes.launch(fail, 2)
+    with pytest.raises(ValueError, match="count should be at least 1, got 0"):
+        processes.launch(count, 0)

@@ -7,6 +7,7 @@ A method answers with points, and with masks if it can. Anything that can be cal
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from . import baselines, benchmarks, calibration, dense, propagation, tracking
 from .checkpoints import load_pretrained
 from .encoder import UNCALIBRATED, PixelEncoder
-from .propagation import PropagationConfig
+from .propagation import PAPER, PropagationConfig
 from .samples import PointTracks
 from .torchvision_models import RaftSmall, ResNet18Encoder
 
@@ -56,6 +57,31 @@ def of_encoder(
     return Method(points, carried, functools.partial(dense.match_frames, model), fingerprint(model))
 
 
+def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
+    """An encoder's features carried the paper's way: heat maps and masks, at stride 2, from frame to frame.
+
+    Points that are asked in one frame are carried together, forwards and backwards from it; what is
+    left of a point counts as visible, since that way knows no other answer. `aligned` as in `PropagationConfig`.
+    """
+    config = replace(PAPER, aligned=aligned)
+
+    def points(video: Tensor, query_points: Tensor) -> PointTracks:
+        query_points = torch.as_tensor(query_points)
+        tracks = torch.empty(len(video), len(query_points), 2)
+        for t in query_points[:, 0].long().unique().tolist():
+            asked = query_points[:, 0].long() == t
+            later, earlier = (
+                propagation.propagate_joints(model, part, query_points[asked, 1:], config)
+                for part in (video[t:], video[: t + 1].flip(0))
+            )
+            tracks[:, asked] = torch.cat([earlier[1:].flip(0), later])
+        seen = (tracks != -1).any(dim=-1)  # where nothing is left of a map
+        return PointTracks(tracks, seen, seen.float())
+
+    carried = functools.partial(propagation.propagate_masks, model, config=config)
+    return Method(points, carried, weights=fingerprint(model))
+
+
 def fingerprint(model: nn.Module) -> str:
     """A short name of a network's weights, the same wherever they are; "" of one that has none."""
     state = model.state_dict()
@@ -76,6 +102,7 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
+    `as_paper` and `as_released` carry the model's features the paper's way, slowly, only where asked for.
 
     Args:
         only: some of them; if empty all, none twice.
@@ -99,6 +126,8 @@ def methods(
         "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
         "trained": lambda: of_encoder(load_pretrained(checkpoint)),
         "shipped": lambda: of_encoder(load_pretrained()),
+        "as_paper": lambda: as_the_paper(load_pretrained(checkpoint or "small")),
+        "as_released": lambda: as_the_paper(load_pretrained(checkpoint or "small"), aligned=False),
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
         "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *sharper),
@@ -121,8 +150,8 @@ def methods(
                 f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
                 "weights is called random."
             )
-    again = {"trained"} if checkpoint else {"trained", "shipped"}  # the same as model
-    chosen = only or [name for name in found if needed.get(name, "none") and name not in again]
+    left_out = {"as_paper", "as_released", "trained"} | (set() if checkpoint else {"shipped"})  # the same as model
+    chosen = only or [name for name in found if needed.get(name, "none") and name not in left_out]
     return {name: make() for name, make in found.items() if name in chosen}
 
 

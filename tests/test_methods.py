@@ -66,6 +66,20 @@ def test_many_queries_are_asked_in_parts_that_give_the_whole(table, clip, monkey
     assert all(torch.equal(a, b) for a, b in zip(table["shipped"].points(*clip), whole))
 
 
+def test_the_papers_way_of_carrying(clip):
+    """Both ways in time, whatever is asked beside, and half a pixel off as it was released."""
+    video, queries = clip
+    aligned, released = (method.points for method in methods.methods(["as_paper", "as_released"]).values())
+    found, alone = aligned(video, queries), aligned(video, queries[:1])
+    assert torch.allclose(found.tracks[:, :1], alone.tracks, atol=1e-2)
+    assert torch.equal(found.tracks[queries[:, 0].long(), range(19)], queries[:, 1:])
+    assert found.visible.all() and found.confidence.eq(1).all()
+    still, asked = video[:1].expand(3, -1, -1, -1), torch.tensor([[1.0, 40.0, 30.0], [1.0, 21.0, 17.0]])
+    one, other = (ask(still, asked).tracks[[0, 2]] for ask in (aligned, released))
+    assert (one - asked[:, 1:]).abs().max() < 1
+    assert torch.allclose((other - one).mean(), torch.tensor(0.5), atol=0.2)
+
+
 def test_which_methods_there_are(table):
     assert set(table) == WITH_MASKS | {"lk"} and table["lk"].masks is None
     assert {name for name in table if table[name].masks} == WITH_MASKS

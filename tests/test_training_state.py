@@ -76,74 +76,53 @@ def train_and_save(pipe, config, state, out):
     """What is killed: a training that keeps its state after every step."""
     model = encoder()
     training.train(model, config, state_path=state, report=lambda step, record: pipe.send(step))
-    checkpoints.save(out, model, {})
-
-
-def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    """SIGKILL at ten random moments, most of them in the middle of writing; no file is lost or half-written."""
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
-    config = replace(TINY, steps=60)
-    whole = encoder()
-    training.train(whole, config)
-    state, out = tmp_path / "state.pt", tmp_path / "out.safetensors"
-    moments, fork = random.Random(0), get_context("fork")
-    for _ in range(10):
-        mine, theirs = fork.Pipe()
-        child = fork.Process(target=train_and_save, args=(theirs, config, state, out))
-        child.start()
-        theirs.close()
-        for _ in range(moments.randint(2, 5)):
-            step = mine.recv()
-        time.sleep(moments.random() * 0.05)
-        child.kill()
-        child.join()
-        done = json.loads(torch.load(state, weights_only=True)["history"])
-        assert child.exitcode == -signal.SIGKILL and len(done) >= step and not out.exists()
-    mine, theirs = fork.Pipe()
-    train_and_save(theirs, config, state, out)
-    assert torch.equal(weights_of(whole), weights_of(checkpoints.load(out)))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.safetensors", "state.pt"]
+    if processes.here().rank == 0:
+        checkpoints.save(out, model, {})
 
 
 def train_together(pipe, config, state, out):
-    """The same, by two processes, in a group of their own that one signal kills."""
+    """The same, by two processes in one group, which one signal kills."""
     os.setsid()
 
     def one_of_them():
         PartialState._reset_state()  # of the process that this one is a copy of
-        model = encoder()
-        training.train(model, config, state_path=state, report=lambda step, record: pipe.send(step))
-        if processes.here().rank == 0:
-            checkpoints.save(out, model, {})
+        train_and_save(pipe, config, state, out)
 
     debug_launcher(one_of_them, num_processes=2)
 
 
-def test_two_killed_together_go_on_to_the_same_weights(tmp_path, monkeypatch):
-    """As above, for two processes that share each step's clips, against the two that were never killed."""
+def kill(child):
+    child.kill()
+
+
+def kill_both(child):
+    os.killpg(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("target", "end"), [(train_and_save, kill), (train_together, kill_both)], ids=["one", "two"])
+def test_killed_at_any_moment_it_goes_on_to_the_same_weights(target, end, tmp_path, monkeypatch):
+    """SIGKILL at ten random moments, most of them in the middle of writing; no file is lost or half-written."""
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
-    config = replace(TINY, steps=60, clips=2)
-    moments, fork = random.Random(0), get_context("fork")
-    whole, state, out = tmp_path / "whole", tmp_path / "state.pt", tmp_path / "out.safetensors"
-    mine, theirs = fork.Pipe()
-    unbroken = fork.Process(target=train_together, args=(theirs, config, "", whole))
-    unbroken.start()
-    unbroken.join()
-    for _ in range(10):
+    config, moments, fork = replace(TINY, steps=60, clips=2), random.Random(0), get_context("fork")
+    state, out, whole = (tmp_path / name for name in ("state.pt", "out.safetensors", "whole.safetensors"))
+
+    def begin(*where):
         mine, theirs = fork.Pipe()
-        child = fork.Process(target=train_together, args=(theirs, config, state, out))
+        child = fork.Process(target=target, args=(theirs, config, *where))
         child.start()
         theirs.close()
+        return child, mine
+
+    begin("", whole)[0].join()
+    for _ in range(10):
+        child, said = begin(state, out)
         for _ in range(moments.randint(2, 5)):
-            step = mine.recv()
+            step = said.recv()
         time.sleep(moments.random() * 0.05)
-        os.killpg(child.pid, signal.SIGKILL)
+        end(child)
         child.join()
         done = json.loads(torch.load(state, weights_only=True)["history"])
         assert child.exitcode == -signal.SIGKILL and len(done) >= step and not out.exists()
-    mine, theirs = fork.Pipe()
-    child = fork.Process(target=train_together, args=(theirs, config, state, out))
-    child.start()
-    child.join()
+    begin(state, out)[0].join()
     assert torch.equal(weights_of(checkpoints.load(whole)), weights_of(checkpoints.load(out)))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.safetensors", "state.pt", "whole"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.safetensors", "state.pt", "whole.safetensors"]

@@ -13,6 +13,7 @@ import torch
 from . import (
     benchmarks,
     checkpoints,
+    environment,
     export,
     frames,
     pages,
@@ -208,6 +209,7 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
             frames.write_video(stream, tracker_costs.drifting((480, 640), num_frames))
         entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream)
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    environment.write_beside(out)
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 
@@ -224,6 +226,7 @@ def measure_use(out: str, weights: str) -> None:
 
     entries = use_costs.measure(checkpoints.load_pretrained(weights), told)
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    environment.write_beside(out)
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 

@@ -33,12 +33,19 @@ def ask(
     predictions.predict(methods, tasks, Path(folder) / "predictions", progress=progress)
 
 
-def write(folder: str | Path, names: Iterable[str], compared: Iterable[tuple[str, str]]) -> Scores:
-    """The answers of `ask` to benchmarks, scored; kept in the folder as scores.json and, as `table`, metrics.json."""
+def write(
+    folder: str | Path, names: Iterable[str], compared: Iterable[tuple[str, str]]
+) -> dict[str, dict[str, float | str | int]]:
+    """The answers of `ask` to benchmarks, scored; kept in the folder as scores.json and, as `table`, metrics.json.
+
+    Returns:
+        the table.
+    """
     found = scores(folder, names)
-    for name, values in (("scores", found), ("metrics", table(found, compared))):
+    entries = table(found, compared)
+    for name, values in (("scores", found), ("metrics", entries)):
         Path(folder, f"{name}.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-    return found
+    return entries
 
 
 def read(folder: str | Path) -> Scores:

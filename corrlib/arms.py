@@ -136,6 +136,8 @@ def train_arm(
         "last": {name: statistics.mean(r[name] for r in last) for name in last[0]},
     }
     command = f"python -m corrlib study {study.name} FOLDER --arms {arm} --seeds {seed}"
+    command += f" --calibration-clips {calibration_clips}"
+    command += "".join(f" --set {name}={value}" for name, value in (settings or {}).items())
     origin = provenance.origin(command, config, weights, len(history), Path(__file__).parents[1])
     checkpoints.save(path.with_suffix(".safetensors"), encoder, origin)
     (folder / f"{arm}-{seed}.history.json").write_text(json.dumps(history[:: max(1, len(history) // 200)]))

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import math
 import os
 import platform
@@ -27,6 +28,22 @@ def describe(root: Path) -> dict:
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def write_beside(path: str | Path, **took: Any) -> None:
+    """What the numbers in a file may depend on, as NAME.environment.json beside it: `describe`, command and device.
+
+    Args:
+        path: of that file, which the running command makes.
+        took: more of it, such as its seconds.
+    """
+    about = describe(Path(__file__).parents[1]) | {"command": called(), "device": device_name()} | took
+    Path(path).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+def called() -> str:
+    """The command of `python -m corrlib` that runs."""
+    return "python -m corrlib " + " ".join(sys.argv[1:])
 
 
 def commit(root: Path) -> str:

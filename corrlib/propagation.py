@@ -23,7 +23,7 @@ from .encoder import Features
 
 BLOCK = 8  # cells on a side of the blocks of queries that are multiplied at once
 ROWS = 60  # of cells on the shorter side of a frame, where no stride is asked for
-SAME = 1e-3  # where all labels in sight differ by less, nobody need be asked
+SAME = 1e-3  # where all masks in sight differ by less, nobody need be asked
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def iterate_masks(
     work_hw = coords.reduced_size(opened.size_hw, config.lines)
     grid = config.grid(work_hw)
     first = softmasks.to_grid(coords.resize_maps(onehot, work_hw), grid.stride)
-    for frame, labels in _carried(model, opened, first, config):
+    for frame, labels in _carried(model, opened, first, config, SAME):
         maps = coords.relattice(labels, grid, coords.PIXELS, work_hw)
         if config.edge:
             maps = softmasks.to_edges(maps, frame, config.edge)
@@ -158,7 +158,7 @@ def propagate_joints(
     first = torch.exp(-(cells - at[:, None, None]).square().sum(-1) / (2 * config.sigma**2))[None]
     out = [joints]
     pixels = coords.grid(work_hw).flatten(0, 1)
-    for _, labels in _carried(model, opened, first, config):
+    for _, labels in _carried(model, opened, first, config, 0.0):  # so that no joint hangs on another
         labels = labels.cpu()
         aligned = coords.relattice(labels, grid, coords.PIXELS, work_hw) if config.aligned else None
         maps = coords.resize_maps(labels, work_hw) if aligned is None else aligned
@@ -170,7 +170,7 @@ def propagate_joints(
 
 
 def _carried(
-    model: nn.Module, opened: frames.Video, first: Float[Tensor, "1 K h w"], config: PropagationConfig
+    model: nn.Module, opened: frames.Video, first: Float[Tensor, "1 K h w"], config: PropagationConfig, same: float
 ) -> Iterator[tuple[Float[Tensor, "1 3 H W"], Float[Tensor, "1 K h w"]]]:
     """Each frame after the first, reduced, with its labels on the grid; memory is bounded."""
     device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
@@ -187,7 +187,7 @@ def _carried(
                 start = features, first[0].to(device)
                 memory.append(start)
                 continue
-            labels = _ask(features, [start, *memory], bias, config)
+            labels = _ask(features, [start, *memory], bias, config, same)
             memory.append((features, labels))
         yield frame, labels[None]
 
@@ -214,11 +214,12 @@ def _ask(
     memory: list[tuple[Float[Tensor, "h w C"], Float[Tensor, "K h w"]]],
     bias: Float[Tensor, "b b M M"],
     config: PropagationConfig,
+    same: float,
 ) -> Float[Tensor, "K h w"]:
     """Labels of a frame, each cell's the mean of those it finds in memory.
 
     A block of queries is multiplied with all cells that any of them sees; `bias` takes out what
-    one query does not see. Where all in sight agree on a label, nothing is multiplied.
+    one query does not see. Where all in sight agree to less than `same`, nothing is multiplied.
     """
     h, w = query.shape[:2]
     reach = (bias.shape[-1] - BLOCK) // 2
@@ -230,7 +231,7 @@ def _ask(
             known = torch.stack([labels[:, rows, columns] for _, labels in memory], dim=1).flatten(1)
             place = out[:, y : ends[0], x : ends[1]]
             low, high = known.amin(dim=1), known.amax(dim=1)
-            if bool((high - low < SAME).all()):
+            if bool((high - low < same).all()):
                 place.copy_(((low + high) / 2)[:, None, None].expand_as(place))
                 continue
             i, j = place.shape[1:]

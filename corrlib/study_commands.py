@@ -3,7 +3,7 @@
 import click
 
 from . import arm_scores, arms, benchmarks
-from .studies import STUDIES, Study
+from .studies import STUDIES
 from .training_commands import read_settings
 
 
@@ -29,7 +29,7 @@ def train_study(
     Stopped at any time, it goes on where it stopped. Several may run at once on different seeds or arms
     of one FOLDER, once the teacher (by_reconstruction) is there, if there is one.
     """
-    study: Study = STUDIES[name]
+    study = STUDIES[name]
     try:
         settings = read_settings(changes)
         for seed in seeds.split(","):
@@ -38,7 +38,7 @@ def train_study(
                 def show(step: int, record: dict[str, float], arm: str = arm, seed: str = seed) -> None:
                     if step % 50 == 0:
                         kept = ("coarse", "fine", "masks", "reconstruction", "domain", "domain_accuracy")
-                        said = " ".join(f"{name} {record[name]:.3f}" for name in kept if name in record)
+                        said = " ".join(f"{key} {record[key]:.3f}" for key in kept if key in record)
                         click.echo(f"{arm}-{seed} step {step} {said} {record['seconds'] / 60:.1f} min", err=True)
 
                 click.echo(arms.train_arm(study, arm, int(seed), folder, settings, cache, show, calibration_clips))
@@ -55,17 +55,18 @@ def train_study(
 @click.option("--max-clips", default=12, help="Of each benchmark; 0 for all.", show_default=True)
 def score_study(name: str, folder: str, names: str, data_root: str, split: str, max_clips: int) -> None:
     """Ask all arms in FOLDER about the benchmarks of the study NAME; write scores.json and metrics.json there."""
-    study: Study = STUDIES[name]
+    study = STUDIES[name]
     try:
         wanted = names.split(",") if names else study.benchmarks
         tasks, missing = benchmarks.available(wanted, data_root, split, max_clips)
         for skipped, why in missing.items():
             click.echo(f"skipped {skipped}: {why}", err=True)
         every = [task for each in tasks.values() for task in each]
-        show = lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True)  # noqa: E731
-        arm_scores.ask(folder, every, study.masks, show)
-        found = arm_scores.write(folder, tasks, study.compared)
+        arm_scores.ask(
+            folder, every, study.masks, lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True)
+        )
+        entries = arm_scores.write(folder, tasks, study.compared)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    for entry, about in arm_scores.table(found, study.compared).items():
-        click.echo(f"{entry} {about['value']:.4f}")
+    for key, entry in entries.items():
+        click.echo(f"{key} {entry['value']:.4f}")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -87,13 +86,10 @@ def train(
         if processes.here().rank:
             return  # the first process writes
         encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
-        root, command = Path(__file__).parents[1], "python -m corrlib " + " ".join(sys.argv[1:])
-        origin = provenance.origin(command, config, counts, len(history), root)
+        origin = provenance.origin(environment.called(), config, counts, len(history), Path(__file__).parents[1])
         if before:  # what they were made by first
             origin["started_from"] = json.dumps({k: v for k, v in before.items() if k not in checkpoints.OWN})
-        seconds = round(time.perf_counter() - begun, 2)
-        took = {"command": command, "device": environment.device_name(), "seconds": seconds}
-        _write_environment(out, took)
+        environment.write_beside(out, seconds=round(time.perf_counter() - begun, 2))
         click.echo(checkpoints.save(out, encoder, origin))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -144,19 +140,12 @@ def measure_costs(out: str, settings: tuple[str, ...], steps: int, rounds: int, 
     try:
         entries = training_costs.measure(recipes.TrainConfig(**read_settings(settings)), steps, workers, rounds)
         Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-        took = {"command": "python -m corrlib " + " ".join(sys.argv[1:]), "device": environment.device_name()}
-        _write_environment(out, took)
+        environment.write_beside(out)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{took['device']}, {torch.get_num_threads()} threads")
+    click.echo(f"{environment.device_name()}, {torch.get_num_threads()} threads")
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
-
-
-def _write_environment(out: str, took: dict) -> None:
-    """What numbers may depend on, beside the file that holds them."""
-    about = environment.describe(Path(__file__).parents[1]) | took
-    Path(out).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def _report(config: recipes.TrainConfig, weights: LossWeights, log: Logbook) -> training.Report:

@@ -91,7 +91,9 @@ def test_labels_are_means_over_the_circle_in_sight():
     config = PropagationConfig(radius=3.5, top_k=4, temperature=0.3)
     query, *keys = torch.nn.functional.normalize(torch.randn(3, 11, 13, 6, generator=g), dim=-1)
     labels = torch.rand(2, 3, 11, 13, generator=g)
-    found = propagation._ask(query, list(zip(keys, labels)), propagation._circle(3.5, query.device), config)
+    found = propagation._ask(
+        query, list(zip(keys, labels)), propagation._circle(3.5, query.device), config, propagation.SAME
+    )
     cells = coords.grid((11, 13))
     for y in range(11):
         for x in range(13):

@@ -57,11 +57,13 @@ def test_clips_drawn_once_are_those_drawn_anew(tmp_path):
 def test_an_arm_is_trained_once_and_its_teacher_first(tmp_path, real_folder):
     study, steps = STUDY._replace(config=replace(TINY, real_videos=real_folder)), []
     how = {"report": lambda step, record: steps.append(step), "calibration_clips": 0}
-    path = arms.train_arm(study, "teacher_both", 3, tmp_path, **how)
+    path = arms.train_arm(study, "teacher_both", 3, tmp_path, {"own_radius": 3}, **how)
     assert steps == [0, 1, 0, 1]  # the teacher's, its own
     found = json.loads(path.read_text())
     assert found["arm"] == "teacher_both" and found["steps"] == 2 and found["config"]["real_videos"] == "real"
     assert {"coarse", "fine", "reconstruction", "domain", "domain_accuracy", "domain_gradient"} <= found["last"].keys()
+    command = checkpoints.read_header(path.with_suffix(".safetensors"))["command"]
+    assert command.endswith("--arms teacher_both --seeds 3 --calibration-clips 0 --set own_radius=3")
     names = {p.name for p in tmp_path.iterdir() if p.is_file()}
     expected = {f"{arm}{end}" for arm in ("teacher_both-3", "by_reconstruction-1000")
                 for end in (".json", ".history.json", ".safetensors")}  # fmt: skip

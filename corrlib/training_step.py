@@ -7,7 +7,6 @@ others in colour, and an adversary tells the two kinds of video apart.
 """
 
 import contextlib
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -87,23 +86,23 @@ class _Encoded:
 
     def _by_frame(self, features: Tensor) -> tuple[Tensor, ...]:
         """Each (B, C, h, w)."""
-        return rearrange(features.float(), "(B T) C h w -> T B C h w", B=self._clips).unbind()
+        return rearrange(features.float(), "(T B) C h w -> T B C h w", B=self._clips).unbind()
 
 
 def _encode(encoder: nn.Module, video: Tensor, config: TrainConfig, drop: int | None) -> _Encoded:
     """All frames of a batch at once."""
     with torch.autocast(video.device.type, torch.bfloat16, enabled=config.bfloat16):
-        raw = encoder.raw(rearrange(video, "B T c H W -> (B T) c H W"), drop)
+        raw = encoder.raw(rearrange(video, "B T c H W -> (T B) c H W"), drop)
         return _Encoded(raw, unit(raw), len(video))
 
 
 @torch.no_grad()
 def _teach(teacher: nn.Module, video: Tensor, config: TrainConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """A teacher's coarse and fine features, frame by frame; it sees all colours."""
-    shown = rearrange(video, "B T c H W -> (B T) c H W")
+    shown = rearrange(video, "B T c H W -> (T B) c H W")
     with torch.autocast(video.device.type, torch.bfloat16, enabled=config.bfloat16):
         found = teacher.raw(shown) if config.legacy_label_norm else teacher(shown)
-    return tuple(rearrange(f.float(), "(B T) C h w -> T B C h w", B=len(video)).unbind() for f in found)
+    return tuple(rearrange(f.float(), "(T B) C h w -> T B C h w", B=len(video)).unbind() for f in found)
 
 
 def _soft_label_losses(
@@ -115,47 +114,63 @@ def _soft_label_losses(
     teacher: tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None,
     together: Processes,
 ) -> Found:
-    """Cross-entropies with soft labels: every frame asks every other where its points went."""
-    coarse_cells = coords.to_cells(batch.tracks, encoder.coarse_lattice)
-    fine_cells = coords.to_cells(batch.tracks, encoder.fine_lattice)
-    every_cell = rearrange(coords.grid(tuple(student.coarse[0].shape[-2:]), batch.video.device), "h w c -> (h w) c")
-    pairs = list(itertools.permutations(range(batch.video.shape[1]), 2)) if config.points else [(0, 1)]
-    totals: Found = {}
+    """Cross-entropies with soft labels: every frame is asked where the points of all others went."""
+    T = batch.video.shape[1]
+    size_hw = tuple(student.coarse[0].shape[-2:])
+    every_cell = rearrange(coords.grid(size_hw, batch.video.device), "h w c -> (h w) c")
+    scales = {"coarse": (student.coarse, encoder.coarse_lattice), "fine": (student.fine, encoder.fine_lattice)}
+    asked = range(T) if config.points else [1]
+    found: Found = {}
+    for scale, (name, (features, lattice)) in enumerate(scales.items()):
+        if not getattr(weights, name):
+            continue
+        at = coords.to_cells(batch.tracks, lattice)
+        vectors = [matching.features_at(features[i], at[:, i]) for i in range(T)]
+        total = 0.0
+        for j in asked:
+            others = [i for i in range(T) if i != j] if config.points else [0]
+            query = torch.cat([vectors[i] for i in others], dim=1)
+            seen = (batch.visible[:, others] & batch.visible[:, j, None]).flatten(1)
+            target = at[:, j].repeat(1, len(others), 1)
+            if name == "coarse":
+                logits = matching.correlate(query, features[j]).flatten(2)
+                cells = every_cell.expand(*logits.shape, 2)
+            else:
+                centre = at[:, others].flatten(1, 2)
+                if config.window == "target":
+                    # The window lies where a coarse search might put it: near the target, not on it.
+                    drawn = torch.rand(len(at) * together.count, *target.shape[1:])[together.mine(len(at))]
+                    centre = target + (config.radius - 1.5) * (2 * drawn.to(target.device) - 1)
+                logits, cells = matching.window_correlation(query, features[j], centre, config.radius)
+            taught = None if teacher is None else teacher[scale][j]
+            total = total + _label_entropy(logits, target, cells, seen, taught, config, together)
+        found[name] = total / len(asked)
+    return found
 
-    def add(name: str, logits: Tensor, target: Tensor, cells: Tensor, seen: Tensor, taught: Tensor | None) -> None:
-        outside = torch.isneginf(logits)
-        similarity = None
-        if taught is not None:
-            how = (config.label_temperature, config.legacy_label_norm)
-            similarity = labels.self_similarity(taught, target, cells, *how)
-        if config.outside_zero:
-            logits = logits.masked_fill(outside, 0.0)
-            similarity = None if similarity is None else similarity.masked_fill(outside, 0.0)
-        hidden = None if config.outside_zero else outside
-        label, valid = labels.soft_label(target, cells, config.label, config.sigma, similarity, hidden)
-        counted = valid & seen
-        count = together.total(counted.sum())
-        entropy = soft_label_cross_entropy(logits / config.temperature, label, counted, count)
-        totals[name] = totals.get(name, 0.0) + entropy / len(pairs)
 
-    for i, j in pairs:
-        seen = batch.visible[:, i] & batch.visible[:, j]
-        if weights.coarse:
-            query = matching.features_at(student.coarse[i], coarse_cells[:, i])
-            logits = matching.correlate(query, student.coarse[j]).flatten(2)
-            cells = every_cell.expand(*logits.shape, 2)
-            add("coarse", logits, coarse_cells[:, j], cells, seen, None if teacher is None else teacher[0][j])
-        if weights.fine:
-            query = matching.features_at(student.fine[i], fine_cells[:, i])
-            centre = fine_cells[:, i]
-            if config.window == "target":
-                # The window lies where a coarse search might put it: near the target, not on it.
-                B, N, _ = centre.shape
-                drawn = torch.rand(B * together.count, N, 2)[together.mine(B)].to(centre.device)
-                centre = fine_cells[:, j] + (config.radius - 1.5) * (2 * drawn - 1)
-            logits, cells = matching.window_correlation(query, student.fine[j], centre, config.radius)
-            add("fine", logits, fine_cells[:, j], cells, seen, None if teacher is None else teacher[1][j])
-    return totals
+def _label_entropy(
+    logits: Tensor,
+    target: Tensor,
+    cells: Tensor,
+    seen: Tensor,
+    taught: Tensor | None,
+    config: TrainConfig,
+    together: Processes,
+) -> Tensor:
+    """The cross-entropy of what one frame answered with the soft labels, a mean over points that are seen in both."""
+    outside = torch.isneginf(logits)
+    similarity = None
+    if taught is not None:
+        how = (config.label_temperature, config.legacy_label_norm)
+        similarity = labels.self_similarity(taught, target, cells, *how)
+    if config.outside_zero:
+        logits = logits.masked_fill(outside, 0.0)
+        similarity = None if similarity is None else similarity.masked_fill(outside, 0.0)
+    hidden = None if config.outside_zero else outside
+    label, valid = labels.soft_label(target, cells, config.label, config.sigma, similarity, hidden)
+    counted = valid & seen
+    count = together.total(counted.sum())
+    return soft_label_cross_entropy(logits / config.temperature, label, counted, count)
 
 
 def _mask_loss(

@@ -30,14 +30,14 @@ class WindowCorrelation(torch.autograd.Function):
         if index[0].numel() > key[0, 0].numel():  # then rows are worth lying together; a copy for channels-first maps
             key = key.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(query, key, index)
-        out = query.new_empty(index.shape)
+        out, room = query.new_empty(index.shape), query.new_empty(0)
         for b, start, stop, shared in _window_tiles(key, index):
             q, at = query[b, start:stop], index[b, start:stop]
             if shared:
                 out[b, start:stop] = (q @ key[b].flatten(1)).gather(1, at)
             else:
                 # A row times a matrix: the same product the other way round takes twice as long.
-                out[b, start:stop] = (q[:, None] @ rows(key[b], at).mT)[:, 0]
+                out[b, start:stop] = (q[:, None] @ rows(key[b], at, room).mT)[:, 0]
         return out
 
     @staticmethod
@@ -46,6 +46,7 @@ class WindowCorrelation(torch.autograd.Function):
         query, key, index = ctx.saved_tensors
         grad_query = torch.empty_like(query)
         grad_key = torch.zeros_like(key, memory_format=torch.channels_last)  # which can be flattened without a copy
+        room = query.new_empty(0)
         for b, start, stop, shared in _window_tiles(key, index):
             q, at, g = query[b, start:stop], index[b, start:stop], grad[b, start:stop]
             flat, grad_flat = key[b].flatten(1), grad_key[b].flatten(1)
@@ -54,8 +55,9 @@ class WindowCorrelation(torch.autograd.Function):
                 grad_query[b, start:stop] = spread @ flat.mT
                 grad_flat += q.mT @ spread
             else:
-                grad_query[b, start:stop] = (g[:, None] @ rows(key[b], at))[:, 0]
-                grad_flat.mT.index_add_(0, at.flatten(), (g[..., None] * q[:, None]).flatten(0, 1))
+                grad_query[b, start:stop] = F.embedding_bag(at, flat.mT, mode="sum", per_sample_weights=g)
+                spread = torch.mul(g[..., None], q[:, None], out=room.resize_(*g.shape, q.shape[1]))
+                grad_flat.mT.index_add_(0, at.flatten(), spread.flatten(0, 1))
         return grad_query, grad_key, None
 
 
@@ -70,9 +72,11 @@ def _window_tiles(key: Tensor, index: Tensor) -> Iterator[tuple[int, int, int, b
             yield b, start, min(start + step, N), shared
 
 
-def rows(key: Float[Tensor, "C h w"], index: Int[Tensor, "N K"]) -> Float[Tensor, "N K C"]:
-    """The feature vectors of numbered cells."""
-    return key.flatten(1).mT.index_select(0, index.flatten()).unflatten(0, index.shape)
+def rows(key: Float[Tensor, "C h w"], index: Int[Tensor, "N K"], room: Tensor | None = None) -> Float[Tensor, "N K C"]:
+    """The feature vectors of numbered cells, in memory at hand if there is some: to ask for it anew takes longer."""
+    flat = key.flatten(1).mT
+    room = (key.new_empty(0) if room is None else room).resize_(index.numel(), len(key))
+    return torch.index_select(flat, 0, index.flatten(), out=room).unflatten(0, index.shape)
 
 
 class LocalCorrelation(torch.autograd.Function):

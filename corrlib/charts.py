@@ -32,14 +32,14 @@ def show_thresholds(ax: Axes, shares: Mapping[str, Sequence[float]], thresholds:
 
 
 def calibration_curve(
-    confidence: Float[Tensor, "P"], visible: Bool[Tensor, "P"], bins: int = 10
+    confidence: Float[Tensor, "P"], visible: Bool[Tensor, "P"], bins: int = 15
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How often points can be seen, by how sure one is of it.
 
     Args:
         confidence: in [0, 1].
         visible: the truth.
-        bins: equal parts of [0, 1].
+        bins: of equally many points each, from the least sure to the surest; one more or less in some.
 
     Returns:
         of each bin with points in it the mean confidence, the share that can be seen, and the number of points.
@@ -49,16 +49,14 @@ def calibration_curve(
     """
     if not len(confidence) or bins < 1:
         raise ValueError(f"calibration_curve: expected points and bins, got {len(confidence)} and {bins}.")
-    sure, seen = confidence.double().numpy(force=True), visible.double().numpy(force=True)
-    number = np.clip((sure * bins).astype(int), 0, bins - 1)
-    count = np.bincount(number, minlength=bins)
-    some = count > 0
-    means = [np.bincount(number, values, minlength=bins)[some] / count[some] for values in (sure, seen)]
-    return *means, count[some]
+    order = confidence.argsort(stable=True)
+    parts = [part for part in order.tensor_split(bins) if len(part)]
+    sure, seen = (np.array([float(v[p].double().mean()) for p in parts]) for v in (confidence, visible))
+    return sure, seen, np.array([len(part) for part in parts])
 
 
-def show_calibration(ax: Axes, confidence: Float[Tensor, "P"], visible: Bool[Tensor, "P"], bins: int = 10) -> float:
-    """The calibration curve, discs as large as the bins are full, beside the line of who is right to be as sure.
+def show_calibration(ax: Axes, confidence: Float[Tensor, "P"], visible: Bool[Tensor, "P"], bins: int = 15) -> float:
+    """The calibration curve, a disc for equally many points, beside the line of who is right to be as sure.
 
     Returns:
         the expected calibration error: the distance from that line, averaged over points.
@@ -69,7 +67,7 @@ def show_calibration(ax: Axes, confidence: Float[Tensor, "P"], visible: Bool[Ten
     sure, seen, count = calibration_curve(confidence, visible, bins)
     ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
     ax.plot(sure, seen, color=visualize.PALETTE[6], linewidth=1.5)
-    ax.scatter(sure, seen, s=20 + 280 * count / count.max(), color=visualize.PALETTE[0], edgecolors="black", zorder=3)
+    ax.scatter(sure, seen, s=60, color=visualize.PALETTE[0], edgecolors="black", zorder=3)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="share that can be seen")
     return float((np.abs(sure - seen) * count).sum() / count.sum())
 

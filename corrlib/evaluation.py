@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from . import benchmarks, coords, metrics, predictions, tracking
+from . import benchmarks, coords, metrics, occlusions, predictions, tracking
 from .benchmarks import Task
 from .samples import TrackClip
 
@@ -25,11 +25,14 @@ MOST_JOINTS = 64
 QUERY_MODES, PROTOCOLS = ("first", "strided"), ("official", "paper")
 # The numbers that methods are compared in, clip by clip; the first is the main one.
 COMPARED = dict.fromkeys(benchmarks.BENCHMARKS, ("delta_avg",)) | dict.fromkeys(benchmarks.FLOW, ("epe",))
+COMPARED["procedural_long"] = ("delta_avg", "regained", "fading")
 COMPARED |= {"davis2016": ("points_in_mask", "j_and_f"), "davis2017": ("j_and_f", "points_in_mask")}
-WEIGHTS = {"davis2017": "num_objects", "kitti": "count"}  # a mean over objects, and over pixels; else over clips
+# A mean over objects, over pixels, over points that came back; else over clips.
+WEIGHTS = {"davis2017": "num_objects", "kitti": "count", "regained": "regained_count"}
 MASKS = ("jaccard", "jaccard_recall", "jaccard_decay", "boundary_f", "boundary_f_recall", "boundary_f_decay", "j_and_f")
 SHOWN = (
     *("delta_1", "delta_2", "delta_4", "delta_8", "delta_16", "delta_avg", "average_jaccard", "occlusion_accuracy"),
+    *("hidden_share", "regained", "fading"),
     *("delta_avg_paper", "average_jaccard_paper", "occlusion_accuracy_paper"),
     *("pck_1", "pck_2", "pck_3", "pck_4", "pck_5", "pck_2_pips"),
     *("pck_1_paper", "pck_2_paper", "pck_3_paper", "pck_4_paper", "pck_5_paper"),
@@ -146,6 +149,10 @@ def _score_points(benchmark: str, found: dict, truth: dict, query_mode: str, pro
     mine, true = (coords.resize_points(torch.from_numpy(a["tracks"]).double(), (H, W), target) for a in (found, truth))
     given = (mine, found["visible"], true, truth["visible"], truth["query_points"], query_mode, truth["valid"])
     scores = metrics.tapvid_metrics(*given)
+    scores["hidden_share"] = 1 - scores["count_visible"] / scores["count"] if scores["count"] else math.nan
+    if benchmark == "procedural_long":
+        scores |= occlusions.regained(mine, true, truth["visible"], truth["query_points"])
+        scores |= occlusions.fading(mine, true, truth["visible"])
     if protocol == "paper":
         paper = metrics.tapvid_metrics(*given, averaging="paper")
         scores |= {f"{m}_paper": paper[m] for m in ("delta_avg", "average_jaccard", "occlusion_accuracy")}
@@ -259,7 +266,7 @@ def _over_clips(benchmark: str, metric: str, clips: list[dict[str, Any]]) -> tup
         hits, number = sum(clip[f"{metric}:joints"] for clip in known)
         each = hits[number > 0] / number[number > 0]
         return float(each.mean() if benchmark == "jhmdb" else hits.sum() / number.sum()), len(known)
-    weights = [clip.get(WEIGHTS.get(benchmark, ""), 1) for clip in known]
+    weights = [clip.get(WEIGHTS.get(metric) or WEIGHTS.get(benchmark, ""), 1) for clip in known]
     return float(np.average([clip[metric] for clip in known], weights=weights)), len(known)
 
 

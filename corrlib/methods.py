@@ -21,6 +21,7 @@ from .samples import PointTracks
 from .torchvision_models import RaftSmall, ResNet18Encoder
 
 OURS = ("model", "trained", "shipped", "random")  # networks of ours, the one that matters first
+NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0)  # nothing beats a prior of so many nat a coarse cell
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
 
 
@@ -102,7 +103,8 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
-    `as_paper` and `as_released` carry the model's features the paper's way, slowly, only where asked for.
+    `as_paper` and `as_released` carry the model's features the paper's way, slowly, and `no_redetection`
+    looks for a point near its last place only: all three only where asked for.
 
     Args:
         only: some of them; if empty all, none twice.
@@ -128,6 +130,7 @@ def methods(
         "shipped": lambda: of_encoder(load_pretrained()),
         "as_paper": lambda: as_the_paper(load_pretrained(checkpoint or "small")),
         "as_released": lambda: as_the_paper(load_pretrained(checkpoint or "small"), aligned=False),
+        "no_redetection": lambda: of_encoder(load_pretrained(checkpoint or "small"), NEARBY),
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
         "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *sharper),
@@ -150,7 +153,8 @@ def methods(
                 f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
                 "weights is called random."
             )
-    left_out = {"as_paper", "as_released", "trained"} | (set() if checkpoint else {"shipped"})  # the same as model
+    left_out = {"as_paper", "as_released", "no_redetection", "trained"}
+    left_out |= set() if checkpoint else {"shipped"}  # the same as model
     chosen = only or [name for name in found if needed.get(name, "none") and name not in left_out]
     return {name: make() for name, make in found.items() if name in chosen}
 

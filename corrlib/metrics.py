@@ -30,6 +30,14 @@ def _check(function: str, like: str, shape: tuple[int, ...], **arrays: np.ndarra
             raise ValueError(f"{function}: {name} should be {shape} like {like}, got {array.shape}.")
 
 
+def arrays_like(function: str, tracks: Array, true_tracks: Array, true_visible: Array) -> tuple[np.ndarray, ...]:
+    """Tracks, true tracks and true visibility as arrays, refused where their shapes differ."""
+    tracks, true_tracks, true_visible = _numpy(tracks), _numpy(true_tracks), _numpy(true_visible, bool)
+    _check(function, "tracks", tracks.shape, true_tracks=true_tracks)
+    _check(function, "tracks", tracks.shape[:2], true_visible=true_visible)
+    return tracks, true_tracks, true_visible
+
+
 def _share(part: np.ndarray | np.generic, whole: np.ndarray | np.generic) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)

@@ -26,8 +26,9 @@ def test_calibration_by_hand():
     confidence, visible = torch.tensor([0.05, 0.15, 0.9, 1.0]), torch.tensor([False, True, True, False])
     sure, seen, count = charts.calibration_curve(confidence, visible, bins=2)
     assert np.allclose(sure, [0.1, 0.95]) and np.allclose(seen, [0.5, 0.5]) and count.tolist() == [2, 2]
-    assert charts.calibration_curve(confidence, visible, bins=3)[2].tolist() == [2, 2]  # what is empty is left out
-    with pytest.raises(ValueError, match="expected points and bins, got 0 and 10"):
+    assert charts.calibration_curve(confidence, visible, bins=3)[2].tolist() == [2, 1, 1]
+    assert charts.calibration_curve(confidence, visible, bins=9)[2].tolist() == [1] * 4  # what is empty is left out
+    with pytest.raises(ValueError, match="expected points and bins, got 0 and 15"):
         charts.calibration_curve(confidence[:0], visible[:0])
 
 

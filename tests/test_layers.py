@@ -13,7 +13,7 @@ LAYERS = {
     "training_costs use_costs export provenance hub",
     4: "training training_data training_step training_state processes following tracking calibration propagation dense "
     "benchmarks chains baselines torchvision_models methods replay",
-    3: "encoder checkpoints alignment labels losses metrics augment synthetic textures collages datasets "
+    3: "encoder checkpoints alignment labels losses metrics occlusions augment synthetic textures collages datasets "
     "layouts shards recipes studies real_video",
     2: "frames flow matching search coarse_to_fine windows softmasks",
     1: "coords samples whole",

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from corrlib import _torchvision, checkpoints, methods, synthetic, textures
+from corrlib import _torchvision, checkpoints, methods, synthetic, textures, tracker_costs
 from corrlib.encoder import PixelEncoder
 
 WITH_MASKS = {"model", "trained", "shipped", "random", "resnet18", "sift", "patches", "raft_small"}
-WITH_MASKS |= {"as_paper", "as_released", "dis_medium", "dis_fast", "farneback", "static"}
+WITH_MASKS |= {"as_paper", "as_released", "no_redetection", "dis_medium", "dis_fast", "farneback", "static"}
+ASKED_FOR = ["as_paper", "as_released", "no_redetection"]  # slow, or worse than they need be
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def table(tmp_path_factory):
     checkpoints.save(folder / "mine.safetensors", PixelEncoder(8), {})
     files = (str(folder / f"{name}") for name in ("mine.safetensors", "resnet18.pth", "raft_small.pth"))
     names = ["model", "trained", "shipped", "random", "resnet18", "sift", "patches", "raft_small"]
-    slow = ["as_paper", "as_released"]  # only where they are asked for
+    slow = ASKED_FOR
     return methods.methods([*names, *slow, "dis_medium", "dis_fast", "farneback", "lk", "static"], *files)
 
 
@@ -79,11 +80,20 @@ def test_the_papers_way_of_carrying(clip):
     assert torch.allclose((other - one).mean(), torch.tensor(0.5), atol=0.2)
 
 
+def test_without_redetection_a_point_is_not_found_far_from_its_last_place():
+    """A picture that jumps by 48 pixels."""
+    picture = next(tracker_costs.drifting((96, 160), 1))
+    video, asked = torch.stack([picture, picture.roll(48, dims=-1)]), torch.tensor([[0.0, 60.0, 48.0]])
+    ways = methods.methods(["model", "no_redetection"]).values()
+    far, near = (way.points(video, asked).tracks[1, 0, 0] for way in ways)
+    assert abs(far - 108) < 2 and near < 90
+
+
 def test_which_methods_there_are(table):
     assert set(table) == WITH_MASKS | {"lk"} and table["lk"].masks is None
     assert {name for name in table if table[name].masks} == WITH_MASKS
     plain = methods.methods()
-    assert set(plain) == set(table) - {"trained", "shipped", "as_paper", "as_released", "resnet18", "raft_small"}
+    assert set(plain) == set(table) - {"trained", "shipped", *ASKED_FOR, "resnet18", "raft_small"}
     assert plain["model"].weights == table["shipped"].weights != table["trained"].weights == table["model"].weights
 
 

@@ -199,7 +199,8 @@ def _parameters(files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> d
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--weights", default="small", help="A .safetensors file, or a name of bundled weights.")
 @click.option("--frames", "num_frames", default=0, help="Length of a 640 x 480 video to read memory over; 0 for none.")
-def tracking_costs(out: str, weights: str, num_frames: int) -> None:
+@click.option("--small-frames", default=0, help="Length of a 64 x 64 stream to read memory over; 0 for none.")
+def tracking_costs(out: str, weights: str, num_frames: int, small_frames: int) -> None:
     """Measure what following 256 points costs, on one thread, and write it to OUT as a metrics.json."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -207,7 +208,7 @@ def tracking_costs(out: str, weights: str, num_frames: int) -> None:
         stream = Path(folder, "stream.webm") if num_frames else None
         if stream:
             frames.write_video(stream, tracker_costs.drifting((480, 640), num_frames))
-        entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream)
+        entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream, small_frames)
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     environment.write_beside(out)
     for key, entry in entries.items():

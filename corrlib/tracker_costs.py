@@ -89,12 +89,15 @@ def stream_memory(
     return readings
 
 
-def measure(model: nn.Module, stream: Path | None = None, num_points: int = 256, repeats: int = 9) -> dict[str, dict]:
+def measure(
+    model: nn.Module, stream: Path | None = None, small_frames: int = 0, num_points: int = 256, repeats: int = 9
+) -> dict[str, dict]:
     """What following points costs, as entries of a metrics.json.
 
     Args:
         model: an encoder.
-        stream: a video whose memory is read each 100 frames; none reads none.
+        stream: a video over which memory is read each 100 frames; none reads none.
+        small_frames: length of a stream of 64 x 64 pixels, drawn frame by frame, over which it is read too.
         num_points: followed from the first frame on.
         repeats: of timed frames.
     """
@@ -110,10 +113,13 @@ def measure(model: nn.Module, stream: Path | None = None, num_points: int = 256,
         for method in ("dis", "dis_visible"):
             add(group, method, "tracker_over", took["tracker"] / took[method], "times", repeats)
         add(group, "tracker", "frames_a_second", 1 / took["tracker"], "1/s", repeats)
-    if stream:
-        readings = stream_memory(model, stream, num_points)
-        add("stream", "tracker", "frames", 100 * len(readings), "frames", 1)
-        add("stream", "tracker", "resident", max(readings) / 2**20, "MiB", len(readings))
+    streams = {"stream": stream, "stream_64": drifting((64, 64), small_frames) if small_frames else None}
+    for group, source in streams.items():
+        if source is None:
+            continue
+        readings = stream_memory(model, source, num_points)
+        add(group, "tracker", "frames", 100 * len(readings), "frames", 1)
+        add(group, "tracker", "resident", max(readings) / 2**20, "MiB", len(readings))
         last = readings[-11:]
-        add("stream", "tracker", "last_1000_frames", (last[-1] - last[0]) / 2**20, "MiB", len(last))
+        add(group, "tracker", "last_1000_frames", (last[-1] - last[0]) / 2**20, "MiB", len(last))
     return entries

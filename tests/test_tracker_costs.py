@@ -31,3 +31,10 @@ def test_memory_is_read_at_intervals_from_files_and_from_streams(model, tmp_path
 def test_the_command_says_what_it_needs():
     shown = CliRunner().invoke(main, ["tracking-costs", "--help"])
     assert shown.exit_code == 0 and "Example" in shown.output
+
+
+def test_what_following_costs_is_recorded_with_its_memory_over_a_small_stream(model):
+    found = tracker_costs.measure(model, None, 200, num_points=2, repeats=1)
+    assert found["stream_64.tracker.frames"]["value"] == 200 and "stream.tracker.frames" not in found
+    ratio = found["follow_256x256.tracker.seconds"]["value"] / found["follow_256x256.dis.seconds"]["value"]
+    assert found["follow_256x256.dis.tracker_over"]["value"] == pytest.approx(ratio)

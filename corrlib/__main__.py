@@ -1,6 +1,5 @@
 """The command line: `python -m corrlib COMMAND --help`."""
 
-import dataclasses
 import json
 import os
 import tempfile
@@ -23,12 +22,10 @@ from . import (
     study_commands,
     synthetic,
     tracker_costs,
-    training,
     training_commands,
     video_commands,
 )
 from . import methods as answering
-from .training_commands import read_settings
 
 
 @click.group()
@@ -42,31 +39,9 @@ main.add_command(study_commands.train_study)
 main.add_command(study_commands.score_study)
 main.add_command(training_commands.train)
 main.add_command(training_commands.calibrate)
+main.add_command(training_commands.write_shards)
 main.add_command(training_commands.publish)
 main.add_command(training_commands.measure_costs)
-
-
-@main.command(
-    "write-shards", epilog="Example: python -m corrlib write-shards data/cache/drawn --clips 10000 --workers 2"
-)
-@click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--clips", default=1000, help="How many.")
-@click.option("--per-shard", default=100, help="Clips in a file.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
-@click.option("--workers", default=1, help="Processes that draw. Does not change the result.")
-def write_shards(folder: str, clips: int, per_shard: int, settings: tuple[str, ...], workers: int) -> None:
-    """Draw the first clips of a training into WebDataset shards in FOLDER; what is there is kept."""
-    from . import shards
-
-    config = training.TrainConfig(**{"clips": 1, "steps": clips, **read_settings(settings)})
-    what = json.dumps(dataclasses.asdict(config) | {"drawn": synthetic.VERSION})
-    with click.progressbar(length=-(-clips // per_shard), label="shards", show_pos=True) as bar:
-        try:
-            drawn = training.ProceduralClips(config)
-            shards.write_shards(folder, drawn, what, per_shard, workers, lambda done, all: bar.update(done - bar.pos))
-        except (OSError, ValueError) as error:
-            raise click.ClickException(str(error)) from None
-    click.echo(folder)
 
 
 @main.command("export-procedural", epilog="Example: python -m corrlib export-procedural data/raw/procedural --clips 8")

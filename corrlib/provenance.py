@@ -13,7 +13,7 @@ from .losses import LossWeights
 from .recipes import TrainConfig
 
 BEGINNING = 2**12  # bytes of each file that a checksum looks at
-FOLDERS = {"flyingthings3d": "FlyingThings3D", "flyingchairs": "FlyingChairs"}
+FOLDERS = {"flyingthings3d": "FlyingThings3D", "flyingchairs": "FlyingChairs", "shards": ""}
 
 
 def origin(command: str, config: TrainConfig, weights: LossWeights, steps_done: int, root: Path) -> dict[str, str]:

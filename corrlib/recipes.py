@@ -11,7 +11,7 @@ from . import alignment, labels
 from .losses import LossWeights
 
 ENCODERS = ("small", "paper")
-LABELLED = ("procedural", "flyingthings3d", "flyingchairs")
+LABELLED = ("procedural", "flyingthings3d", "flyingchairs", "shards")
 WINDOWS = ("target", "query")
 
 
@@ -32,7 +32,7 @@ class TrainConfig:
     photographs: bool = True  # among the textures; without, all of them are procedural
     content: str = "{}"  # what differs from synthetic.Content, as JSON
     labelled: str = "procedural"  # LABELLED: where the clips with known motion come from
-    data_root: str = ""  # the folder of that data set
+    data_root: str = ""  # the folder of that data set, or of shards that write-shards wrote
     # labels
     label: str = "bilinear"  # labels.KINDS
     sigma: float = 1.0  # of Gaussian labels, in cells
@@ -46,7 +46,7 @@ class TrainConfig:
     outside_zero: bool = False  # cells outside the frame count, with a correlation of 0
     drop_channels: bool = False  # of Lab, one of a and b, from labelled frames too
     # real video, for the weights `reconstruction` and `domain`
-    real_videos: str = ""  # a folder of videos, or of folders of images
+    real_videos: str = ""  # a folder of videos, of folders of images, or of shards
     real_clips: int = 4  # a step
     real_gap: int = 6  # frames between neighbouring frames of a clip, at most
     references: int = 1  # frames that another one is rebuilt from

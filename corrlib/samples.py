@@ -51,6 +51,7 @@ class TrackClip:
     valid: Bool[Tensor, "T N"]
     name: str = ""
     masks: Int[Tensor, "T H W"] | None = None  # where they are asked for: as in MaskClip
+    taught: tuple[Tensor, Tensor] | None = None  # where they are kept: a teacher's coarse and fine maps, (T, C, h, w)
 
 
 @dataclass(frozen=True)

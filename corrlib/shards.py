@@ -1,8 +1,9 @@
 """Clips in WebDataset shards: drawn once by many processes, read by many, resumed where it stopped.
 
 A folder holds clips-00000.tar and so on, and shards.json, which says how many clips there are and
-what they are. A shard appears under its name only when it is whole. Each clip is five .npy files and
-its name, which any reader of WebDataset understands; nothing in them can run code.
+what they are. A shard appears under its name only when it is whole. Each clip is some .npy files and
+its name, which any reader of WebDataset understands; nothing in them can run code. Clips of real
+video are their frames alone.
 """
 
 import io
@@ -11,19 +12,22 @@ import tarfile
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 import webdataset
+from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .samples import TrackClip
 from .whole import whole
 
-ARRAYS = tuple(field.name for field in fields(TrackClip) if field.name not in ("name", "masks"))  # which always are
+ARRAYS = ("video", "query_points", "tracks", "visible", "valid")  # of each labelled clip
+TAUGHT = ("taught_coarse", "taught_fine")  # where a teacher has looked at it
+
+Clip = TrackClip | Tensor  # a Tensor is the (T, 3, H, W) frames of an unlabelled one
 
 
 def write_shards(
@@ -38,8 +42,8 @@ def write_shards(
 
     Args:
         folder: where to; made if it is missing.
-        clips: with a length, its items `TrackClip`s, such as `training.ProceduralClips`; with
-            several workers it must pickle.
+        clips: with a length, its items `TrackClip`s, such as `training.ProceduralClips`, or frames, such as
+            `real_video.RealClips`; with several workers it must pickle.
         what: what the clips are, such as their configuration, to be kept beside them.
         per_shard: clips in a shard.
         workers: processes that make clips and write; they do not change what is written.
@@ -104,7 +108,7 @@ class Shards(IterableDataset):
     def __len__(self) -> int:
         return self.index["clips"]
 
-    def __iter__(self) -> Iterator[TrackClip]:
+    def __iter__(self) -> Iterator[Clip]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for number in range(first, len(self.paths), step):
@@ -117,7 +121,44 @@ class Shards(IterableDataset):
                 warnings.warn(f"skipped what is left of it: {error}", stacklevel=2)
 
 
-def read_shard(path: str | Path, expected: int) -> Iterator[TrackClip]:
+class ClipsOfShards(Dataset):
+    """The clips of a folder of shards by their numbers, over and over up to `count`, to train from.
+
+    The shard that was read last stays in memory: batches ask for clips in their order.
+
+    Args:
+        folder: where `write_shards` wrote.
+        count: of items.
+        num_frames, size: that each clip should have, and its frames' sides.
+
+    Raises:
+        FileNotFoundError: as for `Shards`.
+        ValueError: on reading, a shard is broken, or a clip is of another length or size.
+    """
+
+    def __init__(self, folder: str | Path, count: int, num_frames: int, size: int):
+        self.shards, self.count, self.shape = Shards(folder), count, (num_frames, 3, size, size)
+        self.number, self.clips = -1, []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Clip:
+        per_shard = self.shards.index["per_shard"]
+        number, place = divmod(index % len(self.shards), per_shard)
+        if number != self.number:
+            expected = min(per_shard, len(self.shards) - number * per_shard)
+            self.number, self.clips = number, list(read_shard(self.shards.paths[number], expected))
+        clip = self.clips[place]
+        found = tuple((clip if isinstance(clip, Tensor) else clip.video).shape)
+        if found != self.shape:
+            raise ValueError(
+                f"shards: clips of {self.shards.paths[number].parent} should be {self.shape}, got {found}."
+            )
+        return clip
+
+
+def read_shard(path: str | Path, expected: int) -> Iterator[Clip]:
     """The clips of one shard, which should hold so many.
 
     Raises:
@@ -129,11 +170,7 @@ def read_shard(path: str | Path, expected: int) -> Iterator[TrackClip]:
             files = webdataset.tariterators.tar_file_expander([{"stream": stream, "url": str(path)}])
             for sample in webdataset.tariterators.group_by_keys(files):
                 key = sample["__key__"]
-                here = (*ARRAYS, *(["masks"] if "masks.npy" in sample else []))
-                values = {
-                    n: torch.from_numpy(np.load(io.BytesIO(sample[f"{n}.npy"]), allow_pickle=False)) for n in here
-                }
-                yield TrackClip(**values, name=sample["name.txt"].decode())
+                yield _read_clip(sample)
                 count += 1
     except (tarfile.TarError, EOFError, KeyError, OSError, ValueError) as error:
         after = f"after clip {key}" if key else "at its beginning"
@@ -153,10 +190,30 @@ def _write_shard(path: Path, clips: Dataset, numbers: range) -> None:
     with webdataset.TarWriter(packed, mtime=0) as tar:
         for number in numbers:
             clip = clips[number]
-            here = (*ARRAYS, *(["masks"] if clip.masks is not None else []))
-            sample = {f"{name}.npy": _packed(getattr(clip, name).numpy(force=True)) for name in here}
-            tar.write({"__key__": f"{number:09d}", **sample, "name.txt": clip.name.encode()})
+            sample = {f"{name}.npy": _packed(values.numpy(force=True)) for name, values in _arrays(clip).items()}
+            name = f"real-{number}" if isinstance(clip, Tensor) else clip.name
+            tar.write({"__key__": f"{number:09d}", **sample, "name.txt": name.encode()})
     _write_whole(path, packed.getvalue())
+
+
+def _arrays(clip: Clip) -> dict[str, Tensor]:
+    """What is kept of a clip."""
+    if isinstance(clip, Tensor):
+        return {"video": clip}
+    found = {name: getattr(clip, name) for name in ARRAYS}
+    found |= {} if clip.masks is None else {"masks": clip.masks}
+    return found | ({} if clip.taught is None else dict(zip(TAUGHT, clip.taught)))
+
+
+def _read_clip(sample: dict) -> Clip:
+    """What `_arrays` kept."""
+    known = [name for name in (*ARRAYS, "masks", *TAUGHT) if f"{name}.npy" in sample]
+    arrays = {n: torch.from_numpy(np.load(io.BytesIO(sample[f"{n}.npy"]), allow_pickle=False)) for n in known}
+    if known == ["video"]:
+        return arrays["video"]
+    taught = tuple(arrays[name] for name in TAUGHT) if TAUGHT[0] in arrays else None
+    masks, required = arrays.get("masks"), {name: arrays[name] for name in ARRAYS}
+    return TrackClip(**required, name=sample["name.txt"].decode(), masks=masks, taught=taught)
 
 
 def _packed(array: np.ndarray) -> bytes:

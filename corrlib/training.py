@@ -230,7 +230,7 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
         )
     if weights.domain and not (weights.coarse or weights.fine):
         raise ValueError("train: the domain loss needs labelled clips too: coarse or fine should be above 0.")
-    if weights.masks and config.labelled != "procedural":
+    if weights.masks and config.labelled not in ("procedural", "shards"):
         raise ValueError(
             f"train: the masks loss needs labelled clips with masks, procedural ones, got {config.labelled}."
         )
@@ -242,6 +242,8 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
                 f"train: {name} should be at most {longest}, the side of the fine map, got {getattr(config, name)}."
             )
     if config.label in labels.OF_TEACHER and (weights.coarse or weights.fine):
+        if teacher is None and config.labelled == "shards":
+            return  # which may hold what a teacher saw
         if teacher is None:
             raise ValueError(f"train: labels of kind {config.label} need a teacher, got none.")
         ours, theirs = ((m.coarse_lattice, m.fine_lattice) for m in (encoder, teacher))

@@ -19,9 +19,13 @@ from . import (
     provenance,
     recipes,
     report,
+    shards,
+    synthetic,
     training,
     training_costs,
+    training_data,
 )
+from . import methods as answering
 from .logbook import Logbook
 from .losses import LossWeights
 from .torchvision_models import ResNet18Encoder
@@ -93,6 +97,43 @@ def train(
         click.echo(checkpoints.save(out, encoder, origin))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+@click.command(
+    "write-shards", epilog="Example: python -m corrlib write-shards data/cache/drawn --clips 10000 --workers 2"
+)
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--clips", default=1000, help="How many.")
+@click.option("--per-shard", default=100, help="Clips in a file.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
+@click.option("--teacher", default="", help="Weights of a teacher, whose features of the clips are kept with them.")
+@click.option("--real", is_flag=True, help="Cut clips from the videos of the setting real_videos instead.")
+@click.option("--workers", default=1, help="Processes that draw. Does not change the result.")
+def write_shards(
+    folder: str, clips: int, per_shard: int, settings: tuple[str, ...], teacher: str, real: bool, workers: int
+) -> None:
+    """Draw the first clips of a training into WebDataset shards in FOLDER; what is there is kept.
+
+    Training learns from them by `--set labelled=shards --set data_root=FOLDER`, and from those of --real by
+    `--set real_videos=FOLDER`; the number of frames and their size should be the same.
+    """
+    try:
+        config = recipes.TrainConfig(**{"clips": 1, "real_clips": 1, "steps": clips, **read_settings(settings)})
+        what = asdict(config) | {"drawn": synthetic.VERSION, "real": real}
+        if real:
+            drawn = training_data.real_clips(config)
+        else:
+            drawn = training_data.labelled_clips(config)
+        if teacher and not real:
+            seeing = _teacher(teacher)
+            drawn = training_data.TaughtClips(drawn, seeing, config.legacy_label_norm)
+            what["teacher"] = answering.fingerprint(seeing)
+        with click.progressbar(length=-(-clips // per_shard), label="shards", show_pos=True) as bar:
+            told = lambda done, all: bar.update(done - bar.pos)  # noqa: E731
+            shards.write_shards(folder, drawn, json.dumps(what), per_shard, workers, told)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(folder)
 
 
 @click.command(epilog="Example: python -m corrlib calibrate results/mine.safetensors")

@@ -7,13 +7,13 @@ number of worker processes nor an interruption changes what is seen.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from . import augment, coords, frames, synthetic, textures
@@ -22,6 +22,7 @@ from .processes import ALONE, Processes
 from .real_video import RealClips
 from .recipes import TrainConfig
 from .samples import TrackClip
+from .shards import ClipsOfShards
 
 CLIPS_PER_BANK = 600  # clips until the textures at hand are drawn anew
 FINE = coords.Lattice(2)  # where pairs with flow are asked cell by cell
@@ -35,11 +36,13 @@ class Batch:
     tracks: Float[Tensor, "B T N 2"]
     visible: Bool[Tensor, "B T N"]
     masks: Int[Tensor, "B T H W"] | None = None
+    taught: tuple[Float[Tensor, "B T C h w"], Float[Tensor, "B T D h2 w2"]] | None = None  # a teacher's features
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
         masks = None if self.masks is None else self.masks.to(device)
-        return Batch(self.video.to(device), self.tracks.to(device), self.visible.to(device), masks)
+        taught = None if self.taught is None else tuple(maps.to(device) for maps in self.taught)
+        return Batch(self.video.to(device), self.tracks.to(device), self.visible.to(device), masks, taught)
 
 
 class ProceduralClips(Dataset):
@@ -128,8 +131,34 @@ class FlowClips(Dataset):
         )
 
 
+class TaughtClips(Dataset):
+    """Clips together with a teacher's features of their frames, as they are drawn, to be kept in shards.
+
+    Training then asks no teacher: its labels are as good as made. They are kept in half precision.
+
+    Args:
+        clips: labelled ones.
+        teacher: an encoder on the lattices of the one that will learn.
+        legacy: keep features before they are scaled to unit length, as `legacy_label_norm` wants them.
+    """
+
+    def __init__(self, clips: Dataset, teacher: nn.Module, legacy: bool = False):
+        self.clips, self.teacher = clips, teacher.eval()
+        self.ask = teacher.raw if legacy else teacher
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @torch.no_grad()
+    def __getitem__(self, index: int) -> TrackClip:
+        clip = self.clips[index]
+        return replace(clip, taught=tuple(maps.half() for maps in self.ask(frames.to_float(clip.video))))
+
+
 def labelled_clips(config: TrainConfig, masks: bool = False) -> Dataset:
     """The clips with known motion that a configuration names; with masks where these are drawn."""
+    if config.labelled == "shards":
+        return ClipsOfShards(config.data_root, config.steps * config.clips, config.frames, config.size)
     return ProceduralClips(config, masks) if config.labelled == "procedural" else FlowClips(config)
 
 
@@ -137,7 +166,9 @@ def collate(clips: list[TrackClip]) -> Batch:
     """Clips as one batch."""
     video = torch.stack([frames.to_float(clip.video) for clip in clips])
     masks = None if clips[0].masks is None else torch.stack([c.masks for c in clips])
-    return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]), masks)
+    kept = zip(*(c.taught for c in clips)) if clips[0].taught is not None else ()
+    taught = tuple(torch.stack(maps).float() for maps in kept) or None
+    return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]), masks, taught)
 
 
 def batches(
@@ -167,18 +198,24 @@ def batches(
         g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + number)
         B, shown = len(batch.video), rearrange(batch.video, "B T c H W -> (B T) c H W")
         changed = augment.change_appearance(shown, g, config.appearance, (together.rank, together.count))
-        yield Batch(rearrange(changed, "(B T) c H W -> B T c H W", B=B), batch.tracks, batch.visible, batch.masks)
+        yield replace(batch, video=rearrange(changed, "(B T) c H W -> B T c H W", B=B))
 
 
 def real_batches(
     config: TrainConfig, start: int, workers: int, together: Processes = ALONE
 ) -> Iterator[Float[Tensor, "B T 3 H W"]]:
     """Batches of real video from step `start` on, as `batches`."""
-    count, length = config.steps * config.real_clips, config.references + 1
-    clips = RealClips(config.real_videos, count, config.size, length, config.real_gap, config.seed)
     each, first = config.real_clips // config.accumulate, start * config.accumulate
-    for video in _loader(clips, each, first, workers, torch.stack, together):
+    for video in _loader(real_clips(config), each, first, workers, torch.stack, together):
         yield frames.to_float(video)
+
+
+def real_clips(config: TrainConfig) -> Dataset:
+    """The clips of real video that a configuration names, cut anew or from shards."""
+    count, length = config.steps * config.real_clips, config.references + 1
+    if Path(config.real_videos, "shards.json").is_file():
+        return ClipsOfShards(config.real_videos, count, length, config.size)
+    return RealClips(config.real_videos, count, config.size, length, config.real_gap, config.seed)
 
 
 def _loader(

@@ -51,7 +51,7 @@ def train_step(
         drop = _channel() if config.drop_channels else None
         with _still_statistics(encoder, config.real_statistics):
             synthetic = _encode(encoder, labelled.video, config, drop)
-        seen_by_teacher = _teach(teacher, labelled.video, config) if config.label in labels.OF_TEACHER else None
+        seen_by_teacher = _taught(teacher, labelled, synthetic, config) if config.label in labels.OF_TEACHER else None
         found |= _soft_label_losses(encoder, synthetic, labelled, config, weights, seen_by_teacher, together)
         if weights.masks:
             found["masks"] = _mask_loss(encoder, synthetic, labelled.masks, config, together)
@@ -97,12 +97,22 @@ def _encode(encoder: nn.Module, video: Tensor, config: TrainConfig, drop: int | 
 
 
 @torch.no_grad()
-def _teach(teacher: nn.Module, video: Tensor, config: TrainConfig) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """A teacher's coarse and fine features, frame by frame; it sees all colours."""
-    shown = rearrange(video, "B T c H W -> (T B) c H W")
-    with torch.autocast(video.device.type, torch.bfloat16, enabled=config.bfloat16):
+def _taught(
+    teacher: nn.Module | None, batch: Batch, student: _Encoded, config: TrainConfig
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """A teacher's features, frame by frame: those kept with the clips, or what it says of them now, in all colours."""
+    if batch.taught is not None:
+        for maps, own in zip(batch.taught, (student.coarse[0], student.fine[0])):
+            if maps.shape[-2:] != own.shape[-2:]:
+                expected, got = (tuple(m.shape[-2:]) for m in (own, maps))
+                raise ValueError(f"train: what a teacher saw of the clips should be maps of {expected}, got {got}.")
+        return tuple(maps.transpose(0, 1).unbind() for maps in batch.taught)
+    if teacher is None:
+        raise ValueError(f"train: labels of kind {config.label} need a teacher, or shards that keep what one saw.")
+    shown = rearrange(batch.video, "B T c H W -> (T B) c H W")
+    with torch.autocast(shown.device.type, torch.bfloat16, enabled=config.bfloat16):
         found = teacher.raw(shown) if config.legacy_label_norm else teacher(shown)
-    return tuple(rearrange(f.float(), "(T B) C h w -> T B C h w", B=len(video)).unbind() for f in found)
+    return tuple(rearrange(f.float(), "(T B) C h w -> T B C h w", B=len(batch.video)).unbind() for f in found)
 
 
 def _soft_label_losses(

@@ -4,14 +4,21 @@ import resource
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import corrlib
-from corrlib import shards, training_data
+from corrlib import checkpoints, shards, training, training_data
+from corrlib.__main__ import main
+from corrlib.encoder import PaperEncoder, PixelEncoder
+from corrlib.losses import LossWeights
 from corrlib.training import ProceduralClips, TrainConfig
+from corrlib.training_data import TaughtClips
 
 TINY = TrainConfig(steps=7, clips=1, frames=2, size=32, points=8, textures=3)
 
@@ -110,3 +117,64 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["shards.json"]
     shards.write_shards(tmp_path, ProceduralClips(TrainConfig(**vars(TINY) | {"steps": 4})), per_shard=4)
     assert len(list(shards.Shards(tmp_path))) == 4
+
+
+def test_training_from_shards_is_training_from_the_clips_themselves(tmp_path):
+    """Drawn and real clips, and what a teacher saw of them, kept once: the same losses but for half precision."""
+    config = TrainConfig(
+        steps=3, clips=2, frames=2, size=32, points=8, textures=3, radius=2, label="teacher", appearance=0.0,
+        real_videos="data/samples", real_clips=2, bfloat16=False,
+    )  # fmt: skip
+    weights = LossWeights(reconstruction=1.0)
+    torch.manual_seed(1)
+    teacher = PixelEncoder(8).eval()
+    shards.write_shards(tmp_path / "drawn", TaughtClips(ProceduralClips(config), teacher), per_shard=4)
+    shards.write_shards(tmp_path / "real", training_data.real_clips(config), per_shard=4)
+
+    def losses(config, **how):
+        torch.manual_seed(0)
+        history = training.train(PixelEncoder(8), config, weights, **how)
+        return [[record[name] for name in ("coarse", "fine", "reconstruction")] for record in history]
+
+    kept = {"labelled": "shards", "data_root": str(tmp_path / "drawn"), "real_videos": str(tmp_path / "real")}
+    for workers in (0, 2):
+        found = losses(replace(config, **kept), workers=workers)
+        assert np.allclose(found, losses(config, teacher=teacher), rtol=1e-3)
+
+
+def test_clips_of_shards_come_again_and_must_fit(tmp_path, drawn):
+    shards.write_shards(tmp_path, drawn, per_shard=3)
+    clips = shards.ClipsOfShards(tmp_path, 16, 2, 32)
+    assert len(clips) == 16 and all(same(clips[i], drawn[i % 7]) for i in (0, 5, 6, 7, 15, 2))
+    with pytest.raises(ValueError, match=r"clips of .* should be \(2, 3, 64, 64\), got \(2, 3, 32, 32\)"):
+        shards.ClipsOfShards(tmp_path, 1, 2, 64)[0]
+
+
+def test_what_a_teacher_saw_must_be_there_and_fit(tmp_path, drawn):
+    config = TrainConfig(
+        **vars(TINY) | {"steps": 2, "label": "teacher", "labelled": "shards", "data_root": str(tmp_path), "radius": 2}
+    )
+    shards.write_shards(tmp_path, drawn)
+    with pytest.raises(ValueError, match="need a teacher, or shards that keep what one saw"):
+        training.train(PixelEncoder(8), config)
+    other = tmp_path / "other"
+    shards.write_shards(other, TaughtClips(drawn, PaperEncoder().eval()), per_shard=7)
+    assert len(training.train(PixelEncoder(8), replace(config, data_root=str(other)))) == 2  # of other channels
+    clip = next(iter(shards.Shards(other)))
+    coarse, fine = clip.taught
+    wrong = replace(clip, taught=(coarse[..., :-1], fine))
+    with pytest.raises(ValueError, match=r"should be maps of \(4, 4\), got \(4, 3\)"):
+        training.train(PixelEncoder(8), replace(config, data_root=str(other)), clips=[wrong] * 2)
+
+
+def test_the_command_keeps_what_a_teacher_saw_and_real_clips(tmp_path):
+    checkpoints.save(tmp_path / "teacher.safetensors", PixelEncoder(8), {})
+    tiny = [f"--set={name}={value}" for name, value in {"frames": 2, "size": 32, "points": 8, "textures": 3}.items()]
+    call = ["write-shards", str(tmp_path / "drawn"), "--clips", "3", *tiny]
+    run = CliRunner().invoke(main, [*call, "--teacher", str(tmp_path / "teacher.safetensors")])
+    assert run.exit_code == 0, run.output
+    assert {clip.taught[1].shape for clip in shards.Shards(tmp_path / "drawn")} == {(2, 64, 16, 16)}
+    assert CliRunner().invoke(main, call).exit_code == 1  # without a teacher they are others
+    call = ["write-shards", str(tmp_path / "real"), "--clips", "2", *tiny, "--real", "--set=real_videos=data/samples"]
+    assert CliRunner().invoke(main, call).exit_code == 0
+    assert [tuple(clip.shape) for clip in shards.Shards(tmp_path / "real")] == [(2, 3, 32, 32)] * 2

@@ -42,8 +42,14 @@ def write_beside(path: str | Path, **took: Any) -> None:
 
 
 def called() -> str:
-    """The command of `python -m corrlib` that runs."""
-    return "python -m corrlib " + " ".join(sys.argv[1:])
+    """The command of `python -m corrlib` that runs; absolute paths are of one machine only and become "PATH"."""
+    return "python -m corrlib " + " ".join(_elsewhere(argument) for argument in sys.argv[1:])
+
+
+def _elsewhere(argument: str) -> str:
+    """An argument, or the value in NAME=VALUE, as it would be on another machine."""
+    name, is_set, value = argument.rpartition("=")
+    return f"{name}{is_set}PATH" if os.path.isabs(value) else argument
 
 
 def commit(root: Path) -> str:

@@ -1,8 +1,10 @@
 """The commands of studies: train their arms, then put them to benchmarks. Part of `python -m corrlib`."""
 
+from pathlib import Path
+
 import click
 
-from . import arm_scores, arms, benchmarks
+from . import arm_scores, arms, benchmarks, environment
 from .studies import STUDIES
 from .training_commands import read_settings
 
@@ -54,7 +56,10 @@ def train_study(
 @click.option("--split", default="val", help="Of DAVIS.", show_default=True)
 @click.option("--max-clips", default=12, help="Of each benchmark; 0 for all.", show_default=True)
 def score_study(name: str, folder: str, names: str, data_root: str, split: str, max_clips: int) -> None:
-    """Ask all arms in FOLDER about the benchmarks of the study NAME; write scores.json and metrics.json there."""
+    """Ask all arms in FOLDER about the benchmarks of the study NAME; write scores.json and metrics.json there.
+
+    What the numbers depend on is in metrics.environment.json.
+    """
     study = STUDIES[name]
     try:
         wanted = names.split(",") if names else study.benchmarks
@@ -66,6 +71,7 @@ def score_study(name: str, folder: str, names: str, data_root: str, split: str, 
             folder, every, study.masks, lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True)
         )
         entries = arm_scores.write(folder, tasks, study.compared)
+        environment.write_beside(Path(folder, "metrics.json"))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     for key, entry in entries.items():

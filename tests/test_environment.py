@@ -34,3 +34,10 @@ def test_measure_counts_the_call_alone():
     assert math.isnan(held) or 19e6 < held < 30e6
     nothing = environment.measure(lambda: None)[2]
     assert math.isnan(nothing) or nothing < 2e6
+
+
+def test_a_command_is_told_without_the_paths_of_this_machine(monkeypatch):
+    given = ["corrlib", "train", "mine.safetensors", "--state", "/somewhere/a.state", "--set", "real_videos=/b/c"]
+    monkeypatch.setattr(environment.sys, "argv", given)
+    told = "python -m corrlib train mine.safetensors --state PATH --set real_videos=PATH"
+    assert environment.called() == told

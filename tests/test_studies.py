@@ -156,6 +156,7 @@ def test_the_commands_train_and_score(tmp_path, monkeypatch):
     entries = json.loads((tmp_path / "claims" / "metrics.json").read_text())
     assert 0 <= entries["procedural.bilinear.delta_avg"]["value"] <= 1
     assert "procedural.bilinear.delta_avg_minus_hard_low" in entries
+    assert "commit" in json.loads((tmp_path / "claims" / "metrics.environment.json").read_text())
     done = CliRunner().invoke(__main__.main, ["study", "claims", folder, "--arms", "soft"])
     assert done.exit_code == 1 and "arm should be one of" in done.output
     done = CliRunner().invoke(__main__.main, ["study", "claims", folder, "--set", "bfloat16=perhaps"])

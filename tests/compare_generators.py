@@ -1,0 +1,107 @@
+"""How fast clips are drawn, beside the first generator of this repository and beside learning; run by hand.
+
+    python tests/compare_generators.py results/reported/generator.json --clips 40 --rounds 5
+
+The first generator, flat layers only, is taken from the history, so that a whole clone is needed. All
+take turns on one core in processes of their own; times are the processor's, without the textures, which
+are drawn once for hundreds of clips.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+import click
+
+from corrlib import environment
+
+FIRST = "5fb1ee20ef13346ddec5b2b8a036cba5b0e7e760"
+ROOT = Path(__file__).parents[1]
+LAYERS = '{"solids": 0, "figures": 0}'
+DRAW = """
+import sys, time, torch
+torch.set_num_threads(1)
+from corrlib.training import ProceduralClips, TrainConfig
+first, count, content = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+clips = ProceduralClips(TrainConfig(steps=10_000, clips=1, **({"content": content} if content else {})))
+clips[0]
+begun = time.process_time()
+for i in range(first, first + count):
+    clips[i]
+print((time.process_time() - begun) / count)
+"""
+LEARN = """
+import sys, time, torch
+torch.set_num_threads(1)
+from corrlib import training_costs
+from corrlib.losses import LossWeights
+from corrlib.training import ProceduralClips, TrainConfig
+from corrlib.training_data import batches
+from corrlib.training_step import train_step
+config = TrainConfig(steps=1)
+batch = next(batches(config, 0, 0))
+encoder = training_costs.network(config, naive=False).train()
+optimizer = torch.optim.AdamW(encoder.parameters())
+for step in range(3 + int(sys.argv[1])):
+    if step == 3:
+        begun = time.process_time()
+    losses = train_step(encoder, None, batch, None, config, LossWeights())
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()
+    optimizer.step()
+print((time.process_time() - begun) / int(sys.argv[1]) / config.clips)
+"""
+
+
+def seconds(code: str, where: Path, *arguments: str) -> float:
+    """What a program prints that runs with the corrlib of a folder."""
+    environ = {"PYTHONPATH": str(where), "OMP_NUM_THREADS": "1", "PATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=where, env=environ, check=True, capture_output=True, text=True
+    )
+    return float(ran.stdout)
+
+
+@click.command()
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--clips", default=40, help="Drawn in each round.", show_default=True)
+@click.option("--rounds", default=5, help="In each of which all have their turn.", show_default=True)
+def main(out: str, clips: int, rounds: int) -> None:
+    """Measure how fast clips are drawn, and write it to OUT."""
+    took: dict[str, list[float]] = {"first": [], "whole": [], "layers": [], "learning": []}
+    with tempfile.TemporaryDirectory() as folder:
+        packed = subprocess.run(["git", "archive", FIRST, "corrlib"], cwd=ROOT, check=True, capture_output=True)
+        with tarfile.open(fileobj=BytesIO(packed.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+        for turn in range(rounds):
+            which = (str(1 + turn * clips), str(clips))
+            took["first"].append(seconds(DRAW, Path(folder), *which, ""))
+            took["whole"].append(seconds(DRAW, ROOT, *which, "{}"))
+            took["layers"].append(seconds(DRAW, ROOT, *which, LAYERS))
+            took["learning"].append(seconds(LEARN, ROOT, "8"))
+            click.echo(", ".join(f"{name} {values[-1]:.4f} s a clip" for name, values in took.items()), err=True)
+    entries = {}
+
+    def add(name: str, value: float, unit: str) -> None:
+        entries[f"generator.{name}"] = {"value": value, "unit": unit, "count": rounds}
+
+    for name, values in took.items():
+        add(f"{name}.seconds_a_clip", statistics.median(values), "s")
+    for name in ("whole", "layers"):
+        add(f"{name}.times_first", statistics.median(a / b for a, b in zip(took["first"], took[name])), "ratio")
+    add("whole.of_learning", statistics.median(a / b for a, b in zip(took["whole"], took["learning"])), "ratio")
+    Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    command = f"python tests/compare_generators.py OUT --clips {clips} --rounds {rounds}"
+    about = environment.describe(ROOT) | {"command": command, "device": environment.device_name()}
+    Path(out).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    for key, entry in entries.items():
+        click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
+
+
+if __name__ == "__main__":
+    main()

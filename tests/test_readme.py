@@ -17,7 +17,7 @@ import corrlib
 from corrlib import __main__, report
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "notebooks" / "README.md", ROOT / "data" / "README.md"]
+PAGES = [ROOT / folder / "README.md" for folder in ("", "notebooks", "data", "corrlib/weights")]
 NUMBER = re.compile(r'\[([^\]]+)\]\((\S+?\.json) "([^"]+)"\)')
 
 each_page = pytest.mark.parametrize("page", [p for p in PAGES if p.is_file()], ids=lambda p: str(p.relative_to(ROOT)))

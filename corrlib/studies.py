@@ -57,7 +57,7 @@ RECIPE = Study(
     TrainConfig(steps=4000, appearance=0.7),
     {"labels_only": Arm({}), "masks_too": Arm({}, LossWeights(masks=1.0))},
     (("labels_only", "masks_too"),),
-    (*POINTS, "middlebury", "flyingchairs", "sintel"),
+    (*POINTS, "davis2017", "middlebury", "flyingchairs", "sintel"),
     masks=True,
 )
 # What the drawn video is worth, part by part. An arm `first` in the folder is of the first generator, flat layers only.

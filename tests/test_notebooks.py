@@ -184,7 +184,8 @@ def test_the_notebook_the_command_and_torchrun_train_alike(count, root, monkeypa
         ["-m"] if count == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m"]
     )
     environ = os.environ | {"PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, *how, "corrlib", *command], env=environ, check=True, capture_output=True)
+    ran = subprocess.run([sys.executable, *how, "corrlib", *command], env=environ, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
     mine = root / "results" / f"03_training.{name}"
     histories = [p.read_text().splitlines() for p in (mine / "history.jsonl", out.with_suffix(".history.jsonl"))]
     one, other = ([json.loads(line) for line in lines] for lines in histories)

@@ -80,7 +80,8 @@ def _procedural(
 
     def task(index: int) -> Task:
         motion = _motion_bin(_rung(VAL_SPEED, index, num_clips))
-        return Task(name, f"{index:03d}", functools.partial(read, index), motion=motion)
+        # Fewer clips are other clips, of other speeds.
+        return Task(name, f"{index:03d}", functools.partial(read, index), f"of {num_clips}", motion)
 
     return [task(i) for i in range(num_clips)]
 

@@ -100,7 +100,7 @@ class PixelEncoder(nn.Module):
         at2 = self.stem(_shown(rgb, drop))
         at4 = self.stride4(at2)
         at8 = self.stride8(at4)
-        # From 8 to 4 to 2 is, between cells, the same as from 8 to 2 at once, and five times faster in training.
+        # From 8 to 4 to 2 is, between cells, the same as from 8 to 2 at once, and less work.
         fine = self.from8(at8)
         for features, stride in ((self.from4(at4), 4), (self.from2(at2), 2)):
             fine = features + coords.relattice(fine, coords.Lattice(2 * stride), coords.Lattice(stride), size_hw)

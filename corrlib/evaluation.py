@@ -257,7 +257,7 @@ def summarise(scores: Scores, benchmark: str, against: Iterable[str] = ("dis_med
 
 
 def _over_clips(benchmark: str, metric: str, clips: list[dict[str, Any]]) -> tuple[float, int]:
-    """The benchmark's number from those of its clips, and of how many clips it is."""
+    """The benchmark's number from those of its clips, and of how many clips, or returning points, it is."""
     known = [clip for clip in clips if not math.isnan(clip.get(metric, math.nan))]
     if not known:
         return math.nan, 0
@@ -267,7 +267,8 @@ def _over_clips(benchmark: str, metric: str, clips: list[dict[str, Any]]) -> tup
         each = hits[number > 0] / number[number > 0]
         return float(each.mean() if benchmark == "jhmdb" else hits.sum() / number.sum()), len(known)
     weights = [clip.get(WEIGHTS.get(metric) or WEIGHTS.get(benchmark, ""), 1) for clip in known]
-    return float(np.average([clip[metric] for clip in known], weights=weights)), len(known)
+    count = sum(weights) if metric in WEIGHTS else len(known)
+    return float(np.average([clip[metric] for clip in known], weights=weights)), count
 
 
 def confidences(tasks: list[Task], folder: str | Path, method: str) -> tuple[Float[Tensor, "P"], Bool[Tensor, "P"]]:

@@ -18,24 +18,16 @@ Scores = dict[str, float | int]
 THRESHOLDS = (1, 2, 4, 8, 16)  # pixels at 256 x 256
 
 
-def _numpy(values: Array, dtype: type = np.float64) -> np.ndarray:
+def as_array(values: Array, dtype: type = np.float64) -> np.ndarray:
     """A tensor of any device, or an array, as an array of the given type."""
     return np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, dtype=dtype)
 
 
-def _check(function: str, like: str, shape: tuple[int, ...], **arrays: np.ndarray) -> None:
+def check_shapes(function: str, like: str, shape: tuple[int, ...], **arrays: np.ndarray) -> None:
     """Arguments that should have a shape which the argument `like` has fixed."""
     for name, array in arrays.items():
         if array.shape != shape:
             raise ValueError(f"{function}: {name} should be {shape} like {like}, got {array.shape}.")
-
-
-def arrays_like(function: str, tracks: Array, true_tracks: Array, true_visible: Array) -> tuple[np.ndarray, ...]:
-    """Tracks, true tracks and true visibility as arrays, refused where their shapes differ."""
-    tracks, true_tracks, true_visible = _numpy(tracks), _numpy(true_tracks), _numpy(true_visible, bool)
-    _check(function, "tracks", tracks.shape, true_tracks=true_tracks)
-    _check(function, "tracks", tracks.shape[:2], true_visible=true_visible)
-    return tracks, true_tracks, true_visible
 
 
 def _share(part: np.ndarray | np.generic, whole: np.ndarray | np.generic) -> np.ndarray:
@@ -84,13 +76,13 @@ def tapvid_metrics(
     Source: TAP-Vid's `compute_tapvid_metrics`; the "paper" is Li, Zhou and Liu, ICCV 2023.
     Differs: theirs takes (t, y, x) queries, (N, T) order and `occluded`; `valid` is ours.
     """
-    tracks, true_tracks, query_points = _numpy(tracks), _numpy(true_tracks), _numpy(query_points)
-    visible, true_visible = _numpy(visible, bool), _numpy(true_visible, bool)
+    tracks, true_tracks, query_points = as_array(tracks), as_array(true_tracks), as_array(query_points)
+    visible, true_visible = as_array(visible, bool), as_array(true_visible, bool)
     T, N = tracks.shape[:2]
-    valid = np.ones((T, N), bool) if valid is None else _numpy(valid, bool)
-    _check("tapvid_metrics", "tracks", (T, N, 2), tracks=tracks, true_tracks=true_tracks)
-    _check("tapvid_metrics", "tracks", (T, N), visible=visible, true_visible=true_visible, valid=valid)
-    _check("tapvid_metrics", "tracks", (N, 3), query_points=query_points)
+    valid = np.ones((T, N), bool) if valid is None else as_array(valid, bool)
+    check_shapes("tapvid_metrics", "tracks", (T, N, 2), tracks=tracks, true_tracks=true_tracks)
+    check_shapes("tapvid_metrics", "tracks", (T, N), visible=visible, true_visible=true_visible, valid=valid)
+    check_shapes("tapvid_metrics", "tracks", (N, 3), query_points=query_points)
     if query_mode not in ("first", "strided"):
         raise ValueError(f"tapvid_metrics: query_mode should be first or strided, got {query_mode}.")
     if averaging not in ("official", "paper"):
@@ -119,7 +111,7 @@ def tapvid_metrics(
 
 def joint_box_scale(joints: Num[Array, "T J 2"], valid: Bool[Array, "T J"]) -> Float[np.ndarray, "T"]:
     """JHMDB's scale of PCK: 0.6 x the diagonal of the box around a frame's valid joints; NaN without any."""
-    joints, valid = _numpy(joints), _numpy(valid, bool)[..., None]
+    joints, valid = as_array(joints), as_array(valid, bool)[..., None]
     low = np.where(valid, joints, np.inf).min(axis=1, initial=np.inf)
     high = np.where(valid, joints, -np.inf).max(axis=1, initial=-np.inf)
     diagonal = np.sqrt(np.square(high - low).sum(axis=-1))
@@ -128,7 +120,7 @@ def joint_box_scale(joints: Num[Array, "T J 2"], valid: Bool[Array, "T J"]) -> F
 
 def mask_scale(masks: Integer[Array, "T H W"]) -> Float[np.ndarray, "T"]:
     """BADJA's scale of PCK: the square root of a frame's foreground area; NaN without foreground or mask."""
-    area = (_numpy(masks, np.int64) > 0).sum(axis=(1, 2))
+    area = (as_array(masks, np.int64) > 0).sum(axis=(1, 2))
     return np.sqrt(np.where(area > 0, area, math.nan))
 
 
@@ -142,7 +134,7 @@ def counted_joints(
     """
     if protocol not in ("strict", "pips", "paper"):
         raise ValueError(f"counted_joints: protocol should be strict, pips or paper, got {protocol}.")
-    counted = _numpy(visible, bool) & _numpy(valid, bool)
+    counted = as_array(visible, bool) & as_array(valid, bool)
     later = np.arange(len(counted))[:, None] > 0
     if protocol == "strict":
         return counted & later & counted[:1]
@@ -169,12 +161,12 @@ def pck(
         pck, over all joints and frames; pck_joint_mean, the mean over joints of each joint's
         share (JHMDB's number); count, joints x frames scored. NaN where count is 0.
     """
-    joints, true_joints = _numpy(joints), _numpy(true_joints)
-    counted, scale = _numpy(counted, bool), _numpy(scale)
+    joints, true_joints = as_array(joints), as_array(true_joints)
+    counted, scale = as_array(counted, bool), as_array(scale)
     T, J = joints.shape[:2]
-    _check("pck", "joints", (T, J, 2), true_joints=true_joints)
-    _check("pck", "joints", (T, J), counted=counted)
-    _check("pck", "joints", (T,), scale=scale)
+    check_shapes("pck", "joints", (T, J, 2), true_joints=true_joints)
+    check_shapes("pck", "joints", (T, J), counted=counted)
+    check_shapes("pck", "joints", (T,), scale=scale)
     counted = counted & ~np.isnan(scale)[:, None]
     distance, limit = np.sqrt(np.square(joints - true_joints).sum(axis=-1)), alpha * scale[:, None]
     near = counted & (distance <= limit if inclusive else distance < limit)
@@ -187,8 +179,8 @@ def pck(
 
 def jaccard(mask: Bool[Array, "*N H W"], true_mask: Bool[Array, "*N H W"]) -> Float[np.ndarray, "*N"]:
     """Intersection over union of two masks, one number a frame; 1 where both are empty."""
-    mask, true_mask = _numpy(mask, bool), _numpy(true_mask, bool)
-    _check("jaccard", "mask", mask.shape, true_mask=true_mask)
+    mask, true_mask = as_array(mask, bool), as_array(true_mask, bool)
+    check_shapes("jaccard", "mask", mask.shape, true_mask=true_mask)
     overlap, union = (mask & true_mask).sum(axis=(-2, -1)), (mask | true_mask).sum(axis=(-2, -1))
     return np.where(union > 0, overlap / np.maximum(union, 1), 1.0)
 
@@ -208,8 +200,8 @@ def boundary_f(mask: Bool[Array, "H W"], true_mask: Bool[Array, "H W"]) -> float
     Source: davis2017-evaluation, `db_eval_boundary`, which approximates the bipartite
     matching of Perazzi et al., CVPR 2016.
     """
-    mask, true_mask = _numpy(mask, bool), _numpy(true_mask, bool)
-    _check("boundary_f", "mask", mask.shape, true_mask=true_mask)
+    mask, true_mask = as_array(mask, bool), as_array(true_mask, bool)
+    check_shapes("boundary_f", "mask", mask.shape, true_mask=true_mask)
     edges, true_edges = _boundary(mask), _boundary(true_mask)
     if not (edges.any() and true_edges.any()):
         return float(edges.any() == true_edges.any())
@@ -247,8 +239,8 @@ def j_and_f(masks: Integer[Array, "T H W"], true_masks: Integer[Array, "T H W"])
     Source: davis2017-evaluation, semi-supervised task.
     Differs: its decay counts frames in 8 bits, and is wrong beyond 256 of them.
     """
-    masks, true_masks = _numpy(masks, np.int64), _numpy(true_masks, np.int64)
-    _check("j_and_f", "masks", masks.shape, true_masks=true_masks)
+    masks, true_masks = as_array(masks, np.int64), as_array(true_masks, np.int64)
+    check_shapes("j_and_f", "masks", masks.shape, true_masks=true_masks)
     num_objects = int(true_masks[:1].max(initial=0))
     if masks.max(initial=0) > num_objects:
         raise ValueError(f"j_and_f: ids should be at most {num_objects} as in frame 0, got {masks.max()}.")
@@ -274,9 +266,9 @@ def flow_metrics(flow: Num[Array, "2 H W"], true_flow: Num[Array, "2 H W"], vali
     share above both 3 px and 5 % of the true length (KITTI's outliers, which it pools over
     images: weight by count), count the number of known pixels.
     """
-    flow, true_flow, valid = _numpy(flow), _numpy(true_flow), _numpy(valid, bool)
-    _check("flow_metrics", "flow", flow.shape, true_flow=true_flow)
-    _check("flow_metrics", "flow", flow.shape[1:], valid=valid)
+    flow, true_flow, valid = as_array(flow), as_array(true_flow), as_array(valid, bool)
+    check_shapes("flow_metrics", "flow", flow.shape, true_flow=true_flow)
+    check_shapes("flow_metrics", "flow", flow.shape[1:], valid=valid)
     error, length = (np.sqrt(np.square(v).sum(axis=0))[valid] for v in (flow - true_flow, true_flow))
     shares = {"epe": error, "px1": error < 1, "fl_all": (error > 3) & (error > 0.05 * length)}
     return {k: float(_share(v.sum(), valid.sum())) for k, v in shares.items()} | {"count": int(valid.sum())}
@@ -291,8 +283,8 @@ def paired_difference(
     clips), low and high of the 95 % percentile bootstrap interval of the mean, and count. The
     clips are drawn again `draws` times from `generator`, by default one with a fixed seed.
     """
-    a, b = _numpy(a), _numpy(b)
-    _check("paired_difference", "a", a.shape, b=b)
+    a, b = as_array(a), as_array(b)
+    check_shapes("paired_difference", "a", a.shape, b=b)
     difference = (a - b)[~np.isnan(a - b)]
     N = len(difference)
     if N == 0:

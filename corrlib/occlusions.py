@@ -8,7 +8,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Num
 
-from .metrics import THRESHOLDS, Array, Scores, arrays_like
+from .metrics import THRESHOLDS, Array, Scores, as_array, check_shapes
 
 HIDDEN, AFTER, WITHIN = 10, 5, 4.0  # frames, frames, pixels at 256 lines
 SPAN = 24  # frames at the beginning and at the end of a clip
@@ -36,7 +36,7 @@ def regained(
     Raises:
         ValueError: shapes differ.
     """
-    tracks, true_tracks, true_visible = arrays_like("regained", tracks, true_tracks, true_visible)
+    tracks, true_tracks, true_visible = _arrays("regained", tracks, true_tracks, true_visible)
     T, found = len(true_visible), []
     for n, asked in enumerate(np.round(np.asarray(query_points)[:, 0]).astype(int)):
         gone = 0
@@ -63,7 +63,7 @@ def fading(tracks: Num[Array, "T N 2"], true_tracks: Num[Array, "T N 2"], true_v
     Raises:
         ValueError: shapes differ, or the clip has fewer than 2 SPAN + 1 frames.
     """
-    tracks, true_tracks, true_visible = arrays_like("fading", tracks, true_tracks, true_visible)
+    tracks, true_tracks, true_visible = _arrays("fading", tracks, true_tracks, true_visible)
     if len(tracks) < 2 * SPAN + 1:
         raise ValueError(f"fading: clips should have at least {2 * SPAN + 1} frames, got {len(tracks)}.")
     error = np.linalg.norm(tracks - true_tracks, axis=-1)
@@ -71,3 +71,11 @@ def fading(tracks: Num[Array, "T N 2"], true_tracks: Num[Array, "T N 2"], true_v
     parts = (slice(1, SPAN + 1), slice(-SPAN, None))
     first, last = (float(near[p][true_visible[p]].mean()) if true_visible[p].any() else math.nan for p in parts)
     return {"fading": first - last}
+
+
+def _arrays(function: str, tracks: Array, true_tracks: Array, true_visible: Array) -> tuple[np.ndarray, ...]:
+    """All three as arrays, refused where their shapes differ."""
+    tracks, true_tracks, true_visible = as_array(tracks), as_array(true_tracks), as_array(true_visible, bool)
+    check_shapes(function, "tracks", tracks.shape, true_tracks=true_tracks)
+    check_shapes(function, "tracks", tracks.shape[:2], true_visible=true_visible)
+    return tracks, true_tracks, true_visible

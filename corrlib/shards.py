@@ -112,13 +112,17 @@ class Shards(IterableDataset):
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         for number in range(first, len(self.paths), step):
-            expected = min(self.index["per_shard"], len(self) - number * self.index["per_shard"])
             try:
-                yield from read_shard(self.paths[number], expected)
+                yield from self.read(number)
             except ValueError as error:
                 if not self.skip_broken:
                     raise
                 warnings.warn(f"skipped what is left of it: {error}", stacklevel=2)
+
+    def read(self, number: int) -> Iterator[Clip]:
+        """The clips of one shard."""
+        per_shard = self.index["per_shard"]
+        return read_shard(self.paths[number], min(per_shard, len(self) - number * per_shard))
 
 
 class ClipsOfShards(Dataset):
@@ -130,31 +134,33 @@ class ClipsOfShards(Dataset):
         folder: where `write_shards` wrote.
         count: of items.
         num_frames, size: that each clip should have, and its frames' sides.
+        labelled: whether the clips should have tracks, or be real video alone.
 
     Raises:
         FileNotFoundError: as for `Shards`.
-        ValueError: on reading, a shard is broken, or a clip is of another length or size.
+        ValueError: on reading, a shard is broken, or a clip is of the other kind, or of another length or size.
     """
 
-    def __init__(self, folder: str | Path, count: int, num_frames: int, size: int):
-        self.shards, self.count, self.shape = Shards(folder), count, (num_frames, 3, size, size)
+    def __init__(self, folder: str | Path, count: int, num_frames: int, size: int, labelled: bool = True):
+        self.shards, self.count, self.labelled = Shards(folder), count, labelled
+        self.shape = (num_frames, 3, size, size)
         self.number, self.clips = -1, []
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Clip:
-        per_shard = self.shards.index["per_shard"]
-        number, place = divmod(index % len(self.shards), per_shard)
+        number, place = divmod(index % len(self.shards), self.shards.index["per_shard"])
         if number != self.number:
-            expected = min(per_shard, len(self.shards) - number * per_shard)
-            self.number, self.clips = number, list(read_shard(self.shards.paths[number], expected))
-        clip = self.clips[place]
-        found = tuple((clip if isinstance(clip, Tensor) else clip.video).shape)
+            self.number, self.clips = number, list(self.shards.read(number))
+        clip, folder = self.clips[place], self.shards.paths[number].parent
+        if isinstance(clip, TrackClip) != self.labelled:
+            kinds = ("labelled clips", "real ones")
+            expected, got = kinds if self.labelled else kinds[::-1]
+            raise ValueError(f"shards: {folder} should hold {expected}, got {got}.")
+        found = tuple((clip.video if self.labelled else clip).shape)
         if found != self.shape:
-            raise ValueError(
-                f"shards: clips of {self.shards.paths[number].parent} should be {self.shape}, got {found}."
-            )
+            raise ValueError(f"shards: clips of {folder} should be {self.shape}, got {found}.")
         return clip
 
 

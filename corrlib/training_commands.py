@@ -120,13 +120,12 @@ def write_shards(
     try:
         config = recipes.TrainConfig(**{"clips": 1, "real_clips": 1, "steps": clips, **read_settings(settings)})
         what = asdict(config) | {"drawn": synthetic.VERSION, "real": real}
-        if real:
-            drawn = training_data.real_clips(config)
-        else:
-            drawn = training_data.labelled_clips(config)
-        if teacher and not real:
+        if real and (teacher or not config.real_videos):
+            raise ValueError("write-shards: real clips should have real_videos set to a folder, and no teacher.")
+        drawn = training_data.real_clips(config) if real else training_data.labelled_clips(config)
+        if teacher:
             seeing = _teacher(teacher)
-            drawn = training_data.TaughtClips(drawn, seeing, config.legacy_label_norm)
+            drawn = training_data.TaughtClips(drawn, seeing)
             what["teacher"] = answering.fingerprint(seeing)
         with click.progressbar(length=-(-clips // per_shard), label="shards", show_pos=True) as bar:
             told = lambda done, all: bar.update(done - bar.pos)  # noqa: E731

@@ -15,7 +15,7 @@ from torch import nn
 from . import training
 from .losses import LossWeights
 from .recipes import TrainConfig
-from .training_data import batches
+from .training_data import Batch, batches
 from .training_step import train_step
 
 WARM = 3  # steps that are not counted
@@ -55,11 +55,16 @@ def seconds_per_step(config: TrainConfig, workers: int, naive: bool) -> float:
     for step, batch in enumerate(batches(config, 0, workers)):
         if step == WARM:
             begun = time.perf_counter()
-        losses = train_step(encoder, None, batch, None, config, LossWeights())
-        optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        optimizer.step()
+        learn(encoder, optimizer, batch, config)
     return (time.perf_counter() - begun) / (config.steps - WARM)
+
+
+def learn(encoder: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig) -> None:
+    """One step, without its clips."""
+    losses = train_step(encoder, None, batch, None, config, LossWeights())
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()
+    optimizer.step()
 
 
 def network(config: TrainConfig, naive: bool) -> nn.Module:

@@ -134,25 +134,24 @@ class FlowClips(Dataset):
 class TaughtClips(Dataset):
     """Clips together with a teacher's features of their frames, as they are drawn, to be kept in shards.
 
-    Training then asks no teacher: its labels are as good as made. They are kept in half precision.
+    Training then asks no teacher: its labels are as good as made. Features are kept in half precision, and before they
+    are scaled to unit length where the teacher has them, which any way of making labels of them can begin from.
 
     Args:
         clips: labelled ones.
         teacher: an encoder on the lattices of the one that will learn.
-        legacy: keep features before they are scaled to unit length, as `legacy_label_norm` wants them.
     """
 
-    def __init__(self, clips: Dataset, teacher: nn.Module, legacy: bool = False):
+    def __init__(self, clips: Dataset, teacher: nn.Module):
         self.clips, self.teacher = clips, teacher.eval()
-        self.ask = teacher.raw if legacy else teacher
 
     def __len__(self) -> int:
         return len(self.clips)
 
     @torch.no_grad()
     def __getitem__(self, index: int) -> TrackClip:
-        clip = self.clips[index]
-        return replace(clip, taught=tuple(maps.half() for maps in self.ask(frames.to_float(clip.video))))
+        clip, ask = self.clips[index], getattr(self.teacher, "raw", self.teacher)
+        return replace(clip, taught=tuple(maps.half() for maps in ask(frames.to_float(clip.video))))
 
 
 def labelled_clips(config: TrainConfig, masks: bool = False) -> Dataset:
@@ -214,7 +213,7 @@ def real_clips(config: TrainConfig) -> Dataset:
     """The clips of real video that a configuration names, cut anew or from shards."""
     count, length = config.steps * config.real_clips, config.references + 1
     if Path(config.real_videos, "shards.json").is_file():
-        return ClipsOfShards(config.real_videos, count, length, config.size)
+        return ClipsOfShards(config.real_videos, count, length, config.size, labelled=False)
     return RealClips(config.real_videos, count, config.size, length, config.real_gap, config.seed)
 
 

@@ -100,15 +100,15 @@ def _encode(encoder: nn.Module, video: Tensor, config: TrainConfig, drop: int | 
 def _taught(
     teacher: nn.Module | None, batch: Batch, student: _Encoded, config: TrainConfig
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """A teacher's features, frame by frame: those kept with the clips, or what it says of them now, in all colours."""
-    if batch.taught is not None:
+    """A teacher's features, frame by frame: what it says of them now, in all colours, or without one those kept."""
+    if teacher is None and batch.taught is None:
+        raise ValueError(f"train: labels of kind {config.label} need a teacher, or shards that keep what one saw.")
+    if teacher is None:
         for maps, own in zip(batch.taught, (student.coarse[0], student.fine[0])):
             if maps.shape[-2:] != own.shape[-2:]:
                 expected, got = (tuple(m.shape[-2:]) for m in (own, maps))
                 raise ValueError(f"train: what a teacher saw of the clips should be maps of {expected}, got {got}.")
         return tuple(maps.transpose(0, 1).unbind() for maps in batch.taught)
-    if teacher is None:
-        raise ValueError(f"train: labels of kind {config.label} need a teacher, or shards that keep what one saw.")
     shown = rearrange(batch.video, "B T c H W -> (T B) c H W")
     with torch.autocast(shown.device.type, torch.bfloat16, enabled=config.bfloat16):
         found = teacher.raw(shown) if config.legacy_label_norm else teacher(shown)
@@ -125,20 +125,23 @@ def _soft_label_losses(
     together: Processes,
 ) -> Found:
     """Cross-entropies with soft labels: every frame is asked where the points of all others went."""
-    T = batch.video.shape[1]
+    frames_asked = range(batch.video.shape[1])
+    # Whom each frame is asked by; pairs with flow know the way from frame 0 alone.
+    askers = {j: [i for i in frames_asked if i != j] for j in frames_asked} if config.points else {1: [0]}
     size_hw = tuple(student.coarse[0].shape[-2:])
     every_cell = rearrange(coords.grid(size_hw, batch.video.device), "h w c -> (h w) c")
-    scales = {"coarse": (student.coarse, encoder.coarse_lattice), "fine": (student.fine, encoder.fine_lattice)}
-    asked = range(T) if config.points else [1]
+    scales = {
+        "coarse": (student.coarse, encoder.coarse_lattice, teacher and teacher[0]),
+        "fine": (student.fine, encoder.fine_lattice, teacher and teacher[1]),
+    }
     found: Found = {}
-    for scale, (name, (features, lattice)) in enumerate(scales.items()):
+    for name, (features, lattice, taught) in scales.items():
         if not getattr(weights, name):
             continue
         at = coords.to_cells(batch.tracks, lattice)
-        vectors = [matching.features_at(features[i], at[:, i]) for i in range(T)]
+        vectors = {i: matching.features_at(features[i], at[:, i]) for i in sorted(set().union(*askers.values()))}
         total = 0.0
-        for j in asked:
-            others = [i for i in range(T) if i != j] if config.points else [0]
+        for j, others in askers.items():
             query = torch.cat([vectors[i] for i in others], dim=1)
             seen = (batch.visible[:, others] & batch.visible[:, j, None]).flatten(1)
             target = at[:, j].repeat(1, len(others), 1)
@@ -146,16 +149,21 @@ def _soft_label_losses(
                 logits = matching.correlate(query, features[j]).flatten(2)
                 cells = every_cell.expand(*logits.shape, 2)
             else:
-                centre = at[:, others].flatten(1, 2)
-                if config.window == "target":
-                    # The window lies where a coarse search might put it: near the target, not on it.
-                    drawn = torch.rand(len(at) * together.count, *target.shape[1:])[together.mine(len(at))]
-                    centre = target + (config.radius - 1.5) * (2 * drawn.to(target.device) - 1)
+                centre = _centres(target, at[:, others].flatten(1, 2), config, together)
                 logits, cells = matching.window_correlation(query, features[j], centre, config.radius)
-            taught = None if teacher is None else teacher[scale][j]
-            total = total + _label_entropy(logits, target, cells, seen, taught, config, together)
-        found[name] = total / len(asked)
+            known = None if taught is None else taught[j]
+            total = total + _label_entropy(logits, target, cells, seen, known, config, together)
+        found[name] = total / len(askers)
     return found
+
+
+def _centres(target: Tensor, own: Tensor, config: TrainConfig, together: Processes) -> Tensor:
+    """Where fine windows lie: at a query's own cell, or where a coarse search might put them, near the target."""
+    if config.window == "query":
+        return own
+    B, N, _ = target.shape
+    drawn = torch.rand(B * together.count, N, 2)[together.mine(B)].to(target.device)
+    return target + (config.radius - 1.5) * (2 * drawn - 1)
 
 
 def _label_entropy(

@@ -39,10 +39,8 @@ LEARN = """
 import sys, time, torch
 torch.set_num_threads(1)
 from corrlib import training_costs
-from corrlib.losses import LossWeights
-from corrlib.training import ProceduralClips, TrainConfig
+from corrlib.training import TrainConfig
 from corrlib.training_data import batches
-from corrlib.training_step import train_step
 config = TrainConfig(steps=1)
 batch = next(batches(config, 0, 0))
 encoder = training_costs.network(config, naive=False).train()
@@ -50,10 +48,7 @@ optimizer = torch.optim.AdamW(encoder.parameters())
 for step in range(3 + int(sys.argv[1])):
     if step == 3:
         begun = time.process_time()
-    losses = train_step(encoder, None, batch, None, config, LossWeights())
-    optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()
-    optimizer.step()
+    training_costs.learn(encoder, optimizer, batch, config)
 print((time.process_time() - begun) / int(sys.argv[1]) / config.clips)
 """
 
@@ -96,9 +91,7 @@ def main(out: str, clips: int, rounds: int) -> None:
         add(f"{name}.times_first", statistics.median(a / b for a, b in zip(took["first"], took[name])), "ratio")
     add("whole.of_learning", statistics.median(a / b for a, b in zip(took["whole"], took["learning"])), "ratio")
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-    command = f"python tests/compare_generators.py OUT --clips {clips} --rounds {rounds}"
-    about = environment.describe(ROOT) | {"command": command, "device": environment.device_name()}
-    Path(out).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    environment.write_beside(out, command=f"python tests/compare_generators.py OUT --clips {clips} --rounds {rounds}")
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 

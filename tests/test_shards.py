@@ -148,6 +148,12 @@ def test_clips_of_shards_come_again_and_must_fit(tmp_path, drawn):
     assert len(clips) == 16 and all(same(clips[i], drawn[i % 7]) for i in (0, 5, 6, 7, 15, 2))
     with pytest.raises(ValueError, match=r"clips of .* should be \(2, 3, 64, 64\), got \(2, 3, 32, 32\)"):
         shards.ClipsOfShards(tmp_path, 1, 2, 64)[0]
+    with pytest.raises(ValueError, match="should hold real ones, got labelled clips"):
+        shards.ClipsOfShards(tmp_path, 1, 2, 32, labelled=False)[0]
+    real = replace(TINY, real_videos="data/samples", real_clips=1, steps=1)
+    shards.write_shards(tmp_path / "real", training_data.real_clips(real))
+    with pytest.raises(ValueError, match="should hold labelled clips, got real ones"):
+        training.train(PixelEncoder(8), replace(real, labelled="shards", data_root=str(tmp_path / "real"), radius=2))
 
 
 def test_what_a_teacher_saw_must_be_there_and_fit(tmp_path, drawn):
@@ -162,6 +168,10 @@ def test_what_a_teacher_saw_must_be_there_and_fit(tmp_path, drawn):
     assert len(training.train(PixelEncoder(8), replace(config, data_root=str(other)))) == 2  # of other channels
     clip = next(iter(shards.Shards(other)))
     coarse, fine = clip.taught
+    teacher = PaperEncoder().eval()  # one that is given is asked, whatever was kept
+    with_teacher, without = (training.train(PixelEncoder(8), replace(config, steps=1, data_root=str(other)), teacher=t)
+                             for t in (teacher, None))  # fmt: skip
+    assert with_teacher[0]["fine"] != without[0]["fine"]
     wrong = replace(clip, taught=(coarse[..., :-1], fine))
     with pytest.raises(ValueError, match=r"should be maps of \(4, 4\), got \(4, 3\)"):
         training.train(PixelEncoder(8), replace(config, data_root=str(other)), clips=[wrong] * 2)
@@ -175,6 +185,10 @@ def test_the_command_keeps_what_a_teacher_saw_and_real_clips(tmp_path):
     assert run.exit_code == 0, run.output
     assert {clip.taught[1].shape for clip in shards.Shards(tmp_path / "drawn")} == {(2, 64, 16, 16)}
     assert CliRunner().invoke(main, call).exit_code == 1  # without a teacher they are others
+    for more in ([], ["--set=real_videos=data/samples", "--teacher", str(tmp_path / "teacher.safetensors")]):
+        refused = CliRunner().invoke(main, ["write-shards", str(tmp_path / "no"), *tiny, "--real", *more])
+        assert "real clips should have real_videos set to a folder, and no teacher" in refused.output
+    assert not (tmp_path / "no").exists()
     call = ["write-shards", str(tmp_path / "real"), "--clips", "2", *tiny, "--real", "--set=real_videos=data/samples"]
     assert CliRunner().invoke(main, call).exit_code == 0
     assert [tuple(clip.shape) for clip in shards.Shards(tmp_path / "real")] == [(2, 3, 32, 32)] * 2

@@ -1,6 +1,7 @@
-"""The explorer in a real browser: 00_quickstart in JupyterLab, driven by Playwright. `make test-browser`.
+"""Notebooks in a real browser: 00_quickstart and 03_training in JupyterLab, driven by Playwright. `make test-browser`.
 
-Once with the network beside optical flow, once with two networks.
+The explorer, once with the network beside optical flow, once with two networks; and a training, whose record is
+that of the same notebook without a browser.
 
 Not found by `make test`: it needs a Chromium on the machine, and skips where there is none. The
 pictures it takes are kept in results/browser/.
@@ -20,6 +21,7 @@ import pytest
 import torch
 
 import corrlib
+from corrlib import checkpoints
 
 try:
     from playwright import sync_api as playwright
@@ -33,6 +35,8 @@ CHROMIUM = next(filter(None, [*map(shutil.which, ("chromium", "chromium-browser"
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
 QUIET += "--disable-component-update --disable-sync"
 SMALL = {"MAX_FRAMES": "16", "GRID": "4", "EXPLORE_FRAMES": "16"}
+TRAINING = {"STEPS": 3, "CLIPS": 2, "SIZE": 48, "WIDTH": 4, "WORKERS": 0, "EVALUATE_EVERY": 9, "HELD_OUT": 1}
+TRAINING |= {"CALIBRATION_CLIPS": 0}
 RIVALS = {"00_quickstart": "dis", "two_models": "other.safetensors"}  # by the notebook's name
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight stay in the page
@@ -47,7 +51,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A repository with the notebook, its parameters made small, and again with another rival."""
+    """A repository with the notebooks, their parameters made small, the first again with another rival."""
     root = tmp_path_factory.mktemp("clone")
     for name in ("corrlib", "data"):
         (root / name).symlink_to(ROOT / name)
@@ -55,13 +59,19 @@ def clone(tmp_path_factory):
     torch.manual_seed(0)
     corrlib.save_checkpoint(root / "notebooks" / "other.safetensors", corrlib.PixelEncoder(8), {"training": "none"})
     for copy, rival in RIVALS.items():
-        notebook = nbformat.read(ROOT / "notebooks" / "00_quickstart.ipynb", 4)
-        cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-        for name, value in (SMALL | {"COMPARE": f'"{rival}"'}).items():
-            cell.source, count = re.subn(rf"^({name}: \w+) = [^#]+?(  #)", rf"\1 = {value}\2", cell.source, flags=re.M)
-            assert count == 1
-        nbformat.write(notebook, root / "notebooks" / f"{copy}.ipynb")
+        _copy("00_quickstart", SMALL | {"COMPARE": f'"{rival}"'}, root / "notebooks" / f"{copy}.ipynb")
+    _copy("03_training", TRAINING | {"RUN_NAME": '"lab"'}, root / "notebooks" / "03_training.ipynb")
     return root
+
+
+def _copy(name, parameters, to):
+    """A notebook with other parameters in the cell where a person would change them."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+    cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    for key, value in parameters.items():
+        cell.source, count = re.subn(rf"^({key}: \w+) = [^#]+?(  #)", rf"\1 = {value}\2", cell.source, flags=re.M)
+        assert count == 1
+    nbformat.write(notebook, to)
 
 
 @pytest.fixture(scope="module")
@@ -107,18 +117,27 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(browser, address):
     """The notebook with all of its cells run, beside optical flow."""
-    return _run(browser, address.format("00_quickstart"))
+    return _explore(browser, address.format("00_quickstart"))
 
 
 @pytest.fixture(scope="module")
 def two_models(browser, address, page):
     """The notebook with two networks, the first one's page shut."""
     page.close()
-    return _run(browser, address.format("two_models"))
+    return _explore(browser, address.format("two_models"))
+
+
+def _explore(browser, address):
+    """The page of a notebook, all of its cells run, the explorer in sight."""
+    page = _run(browser, address)
+    page.locator("canvas.corrlib-canvas").nth(1).wait_for()
+    page.wait_for_timeout(1000)  # the last pictures have come, and nothing moves any more
+    page.get_by_role("button", name="point", exact=True).evaluate("button => button.scrollIntoView()")
+    return page
 
 
 def _run(browser, address):
-    """The page of a notebook, all of its cells run, the explorer in sight."""
+    """The page of a notebook, all of its cells run without an error."""
     page = browser.new_page()
     page.set_default_timeout(240_000)
     _open(page, address)
@@ -136,9 +155,6 @@ def _run(browser, address):
     )
     errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]')
     assert errors.all_inner_texts() == []
-    page.locator("canvas.corrlib-canvas").nth(1).wait_for()
-    page.wait_for_timeout(1000)  # the last pictures have come, and nothing moves any more
-    page.get_by_role("button", name="point", exact=True).evaluate("button => button.scrollIntoView()")
     return page
 
 
@@ -252,3 +268,17 @@ def test_two_networks_are_compared(two_models):
     page.locator(".widget-dropdown select").first.select_option("correlation")
     page.wait_for_timeout(1000)
     page.screenshot(path=KEPT / "two_models.png")
+
+
+def test_training_in_jupyterlab_gives_the_record_that_it_gives_without(browser, address, clone):
+    """The same losses, and the same weights to the last bit."""
+    _run(browser, address.format("03_training")).close()
+    given = [part for key, value in TRAINING.items() for part in ("-p", key, str(value))]
+    command = [sys.executable, "-m", "corrlib", "run-notebook", "03_training", *given, "-p", "RUN_NAME", "headless"]
+    ran = subprocess.run(command, cwd=clone, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    folders = [clone / "results" / f"03_training.{name}" for name in ("lab", "headless")]
+    lab, headless = ([json.loads(line) for line in (f / "history.jsonl").read_text().splitlines()] for f in folders)
+    assert [record["total"] for record in lab] == [record["total"] for record in headless] and len(lab) == 3
+    weights = [checkpoints.load(f / "checkpoint.safetensors").state_dict() for f in folders]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())

@@ -283,6 +283,6 @@ def test_confidences_leave_out_where_a_point_is_asked(tasks, tmp_path):
 
 def test_points_found_again_are_pooled_over_clips():
     clips = {"one": {"regained": 1.0, "regained_count": 1}, "two": {"regained": 0.0, "regained_count": 3}}
-    clips["none"] = {"regained": math.nan, "regained_count": 0}
+    clips["none"] = {"regained": float("nan"), "regained_count": 0}
     found = evaluation.summarise({"m": clips}, "procedural_long")["procedural_long.m.regained"]
     assert found["value"] == 0.25 and found["count"] == 4

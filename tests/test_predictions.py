@@ -339,5 +339,5 @@ def test_fewer_procedural_clips_are_other_clips(tmp_path):
     """Of other speeds, under the same names: an answer to one of them is none to the other."""
     few, more = (benchmarks.procedural_val(n, num_frames=2, size=64, num_points=4)[:1] for n in (1, 2))
     predictions.predict({"static": STATIC}, few, tmp_path)
-    with pytest.raises(ValueError, match="should be an answer to .*of 2.* got one to .*of 1"):
+    with pytest.raises(ValueError, match=r"should be an answer to .*of 2.* got one to .*of 1"):
         predictions.predict({"static": STATIC}, more, tmp_path)

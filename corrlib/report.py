@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 # Single thresholds, whose means or likes stand beside them; errors and intervals, which stand behind their number;
-# what is the same for all methods.
-DETAIL = re.compile(r"(delta|jaccard)_\d+$|pck_[345](_paper)?$|_(se|low|high)$|^hidden_share$")
+# what is the same for all methods, or asked of one alone.
+DETAIL = re.compile(r"(delta|jaccard)_\d+$|pck_[345](_paper)?$|_(se|low|high)$|^(hidden_share|calibration_error)$")
 FIRST = ("delta_avg", "j_and_f", "points_in_mask", "epe")  # the columns that tables begin with, and are sorted by
 MEASURED = re.compile(r"(seconds_per_frame|peak_memory)$")  # of one machine and moment: the last columns
 

@@ -31,6 +31,7 @@ from . import methods as answering
 @click.group()
 def main() -> None:
     """Pixel-wise video correspondence."""
+    environment.keep_freed_memory()
 
 
 main.add_command(video_commands.track)

@@ -6,6 +6,7 @@ A method answers with points, and with masks if it can. Anything that can be cal
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,7 +22,9 @@ from .samples import PointTracks
 from .torchvision_models import RaftSmall, ResNet18Encoder
 
 OURS = ("model", "trained", "shipped", "random")  # networks of ours, the one that matters first
-NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0)  # nothing beats a prior of so many nat a coarse cell
+NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # nothing beats so many nat a coarse cell
+# What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
+EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
 
 
@@ -103,8 +106,9 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
-    `as_paper` and `as_released` carry the model's features the paper's way, slowly, and `no_redetection`
-    looks for a point near its last place only: all three only where asked for.
+    `as_paper` and `as_released` carry the model's features the paper's way, slowly, `exhaustive` spares
+    nothing by searching coarse-to-fine, and `no_redetection` looks for a point near its last place only:
+    all of these only where asked for.
 
     Args:
         only: some of them; if empty all, none twice.
@@ -118,9 +122,10 @@ def methods(
             holds other weights.
         FileNotFoundError: a file of weights is not there.
     """
-    # Descriptors answer best as they do here; what they carry on taller frames, and what more softly, is worse.
+    # Descriptors answer best as they do here; what they carry on taller frames, and what more softly, is worse, and
+    # so are templates renewed more rarely.
     sharper = (
-        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03),
+        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03, radius=6, update=0.5, anywhere=math.inf),
         PropagationConfig(lines=256, top_k=10, temperature=0.05),
     )
     dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
@@ -130,6 +135,7 @@ def methods(
         "shipped": lambda: of_encoder(load_pretrained()),
         "as_paper": lambda: as_the_paper(load_pretrained(checkpoint or "small")),
         "as_released": lambda: as_the_paper(load_pretrained(checkpoint or "small"), aligned=False),
+        "exhaustive": lambda: of_encoder(load_pretrained(checkpoint or "small"), *EXHAUSTIVE),
         "no_redetection": lambda: of_encoder(load_pretrained(checkpoint or "small"), NEARBY),
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
@@ -153,7 +159,7 @@ def methods(
                 f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
                 "weights is called random."
             )
-    left_out = {"as_paper", "as_released", "no_redetection", "trained"}
+    left_out = {"as_paper", "as_released", "exhaustive", "no_redetection", "trained"}
     left_out |= set() if checkpoint else {"shipped"}  # the same as model
     chosen = only or [name for name in found if needed.get(name, "none") and name not in left_out]
     return {name: make() for name, make in found.items() if name in chosen}

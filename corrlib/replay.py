@@ -75,14 +75,14 @@ class Replay(nn.Module):
         t0, xy = _check_query(query, len(self.features), self.size_hw)
         lattices, device = (self.coarse_lattice, self.fine_lattice), self.place.device
         start = coords.resize_points(xy.to(device), self.size_hw, self.work_hw)
-        first = following.start(self.features[t0], lattices, start, self.config)
+        asked, first = following.parted(following.start(self.features[t0], lattices, start, self.config))
         position, confidence = [start] * len(self.features), [torch.ones(1, device=device)] * len(self.features)
         for order in (range(t0 + 1, len(self.features)), range(t0 - 1, -1, -1)):
-            tile = first
+            state = first
             for t in order:
-                *state, confidence[t] = following.advance(self.features[t], lattices, tile, self.config)
-                tile = following.Tile(*state)
-                position[t] = tile.position
+                *moved, confidence[t] = following.advance(self.features[t], lattices, asked, state, self.config)
+                state = following.State(*moved)
+                position[t] = state.position
         tracks = coords.resize_points(torch.stack(position), self.work_hw, self.size_hw)
         tracks[t0], confidence = xy, torch.stack(confidence).cpu()
         visible = (confidence > self.config.visible) & coords.inside(tracks, self.size_hw).cpu()

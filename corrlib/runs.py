@@ -227,7 +227,7 @@ def _as_jpeg(path: Path) -> bytes:
 
 
 def start_run(stage: str, params: Any) -> Run:
-    """Seed, and make the folder `results/<stage>.<run>/`.
+    """Seed, keep freed memory at hand, and make the folder `results/<stage>.<run>/`.
 
     Args:
         stage: the notebook's name.
@@ -239,6 +239,7 @@ def start_run(stage: str, params: Any) -> Run:
     Raises:
         ValueError: the run exists and OVERWRITE is not set, or its name is not a plain one.
     """
+    environment.keep_freed_memory()
     values = dataclasses.asdict(params)
     name, results = values.get("run_name", ""), find_root() / "results"
     if name and not re.fullmatch(r"\w[\w.-]*", name):

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from . import coords, frames
-from .following import Tile, TrackerConfig, advance, start
+from .following import Query, State, TrackerConfig, advance, parted, start
 from .samples import PointTracks
 
 TILE = 64  # queries worked on at once, always so many: matrix kernels depend on shape
@@ -48,7 +48,8 @@ class OnlineTracker:
         self.model, self.config = model, replace(config, calibration=config.calibration or model.calibration)
         self.lattices = (model.coarse_lattice, model.fine_lattice)
         self.size_hw: tuple[int, int] | None = None
-        self.state: Tile | None = None
+        self.queries: Query | None = None
+        self.state: State | None = None
 
     @torch.inference_mode()
     def step(self, frame: Tensor, new_points: Tensor | None = None) -> Answer:
@@ -77,16 +78,20 @@ class OnlineTracker:
         work_hw = coords.reduced_size(size_hw, self.config.lines)
         frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
         features = self.model(coords.resize_frames(frame[None], work_hw))
-        state, confidence = self.state, torch.ones(0, device=device)
+        queries, state, confidence = self.queries, self.state, torch.ones(0, device=device)
         if state is not None and len(state.position):
-            found = in_tiles(lambda *tile: advance(features, self.lattices, Tile(*tile), self.config), *state)
-            state, confidence = Tile(*found[:-1]), found[-1]
+            *moved, confidence = in_tiles(
+                lambda *tile: advance(features, self.lattices, *parted(tile), self.config), *queries, *state
+            )
+            state = State(*moved)
         if new_points is not None:
             xy = coords.resize_points(new_points.to(device), size_hw, work_hw)
             fresh = in_tiles(lambda points: start(features, self.lattices, points, self.config), xy)
-            state = Tile(*(torch.cat(pair) for pair in zip(state, fresh)) if state is not None else fresh)
+            if state is not None:
+                fresh = [torch.cat(pair) for pair in zip((*queries, *state), fresh)]
+            queries, state = parted(fresh)
             confidence = torch.cat([confidence, torch.ones(len(xy), device=device)])
-        self.size_hw, self.state = size_hw, state
+        self.size_hw, self.queries, self.state = size_hw, queries, state
         position = state.position if state is not None else torch.zeros(0, 2, device=device)
         xy = coords.resize_points(position, work_hw, size_hw)
         return Answer(xy, (confidence > self.config.visible) & coords.inside(xy, size_hw), confidence)
@@ -103,14 +108,19 @@ class OnlineTracker:
         keep = torch.ones(count, dtype=torch.bool)
         keep[list(points)] = False
         if count:
-            self.state = Tile(*(values[keep.to(values.device)] for values in self.state))
+            keep = keep.to(self.state.position.device)
+            self.queries, self.state = (type(kept)(*(v[keep] for v in kept)) for kept in (self.queries, self.state))
 
 
 def in_tiles(work: Callable[..., Sequence[Tensor]], *given: Tensor) -> list[Tensor]:
     """Works on the rows of some tensors, TILE at a time, the last tile filled up with copies of the last row."""
-    count = len(given[0])
-    padded = torch.arange(-(-count // TILE) * TILE).clamp(max=count - 1)
-    done = [work(*(values[part] for values in given)) for part in padded.split(TILE)]
+    count, done = len(given[0]), []
+    for at in range(0, count, TILE):
+        missing = max(0, at + TILE - count)
+        tile = [values[at : at + TILE] for values in given]
+        if missing:
+            tile = [torch.cat([values, *[values[-1:]] * missing]) for values in tile]
+        done.append(work(*tile))
     return [torch.cat(parts)[:count] for parts in zip(*done)]
 
 

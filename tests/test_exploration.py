@@ -130,7 +130,7 @@ def test_figure_and_words(state):
 
 def test_closeups_are_of_methods_with_features(state):
     number = state.add(0, 40.0, 32.0)
-    assert state.closeup("model", number, 0).label.argmax() == 13 * 6 + 6 and state.closeup("DIS", number, 0) is None
+    assert state.closeup("model", number, 0).label.argmax() == 9 * 4 + 4 and state.closeup("DIS", number, 0) is None
     assert [ax.get_ylabel() for ax in state.closeup_figure(3, number).axes[:1]] == ["model"]
     state.configure(radius=3)
     assert len(state.closeup("model", number, 0).answer) == 7**2
@@ -187,7 +187,7 @@ def test_clicks_time_and_errors_by_the_widgets(panel, tmp_path):
     image, words = panel.closeups["model"].children
     assert panel.closeups["model"].layout.display == "flex" and panel.closeups["DIS"].layout.display == "none"
     assert cv2.imdecode(np.frombuffer(image.value, np.uint8), cv2.IMREAD_COLOR).shape[0] == CLOSEUP_LINES
-    assert "26 pixels around the place" in words.value
+    assert "18 pixels around the place" in words.value
     panel.hear({"kind": "point", "xy": [20.0, 20.0]})
     assert panel.chosen == 1
     panel.hear({"kind": "point", "xy": [40.4, 32.4]})  # near the first: chosen, not asked again

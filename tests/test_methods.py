@@ -7,8 +7,8 @@ from corrlib import _torchvision, checkpoints, methods, synthetic, textures, tra
 from corrlib.encoder import PixelEncoder
 
 WITH_MASKS = {"model", "trained", "shipped", "random", "resnet18", "sift", "patches", "raft_small"}
-WITH_MASKS |= {"as_paper", "as_released", "no_redetection", "dis_medium", "dis_fast", "farneback", "static"}
-ASKED_FOR = ["as_paper", "as_released", "no_redetection"]  # slow, or worse than they need be
+ASKED_FOR = ["as_paper", "as_released", "exhaustive", "no_redetection"]  # slow, or worse than they need be
+WITH_MASKS |= {*ASKED_FOR, "dis_medium", "dis_fast", "farneback", "static"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,14 @@ def test_without_redetection_a_point_is_not_found_far_from_its_last_place():
     ways = methods.methods(["model", "no_redetection"]).values()
     far, near = (way.points(video, asked).tracks[1, 0, 0] for way in ways)
     assert abs(far - 108) < 2 and near < 90
+
+
+def test_coarse_to_fine_finds_what_the_whole_fine_map_holds():
+    """Of a picture that moves by (2, 1) a frame: the same cells but for a few points of 200."""
+    video = torch.stack(list(tracker_costs.drifting((96, 128), 4)))
+    asked = torch.cat([torch.zeros(200, 1), 8 + tracker_costs.spread_points((80, 112), 200)], dim=1)
+    near, all_of_it = (way.points(video, asked).tracks for way in methods.methods(["model", "exhaustive"]).values())
+    assert ((near - all_of_it).norm(dim=-1) < 0.1).float().mean() > 0.95
 
 
 def test_which_methods_there_are(table):

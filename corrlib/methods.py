@@ -122,10 +122,11 @@ def methods(
             holds other weights.
         FileNotFoundError: a file of weights is not there.
     """
-    # Descriptors answer best as they do here; what they carry on taller frames, and what more softly, is worse, and
-    # so are templates renewed more rarely.
+    # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
+    # and what carries them more softly, is worse for them.
+    eager = {"radius": 6, "update": 0.5, "anywhere": math.inf}
     sharper = (
-        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03, radius=6, update=0.5, anywhere=math.inf),
+        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03, **eager),
         PropagationConfig(lines=256, top_k=10, temperature=0.05),
     )
     dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
@@ -140,7 +141,7 @@ def methods(
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
         "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *sharper),
-        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval()),
+        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval(), tracking.TrackerConfig(**eager)),
         "raft_small": lambda: _of_raft(raft_small_weights),
         "dis_medium": lambda: Method(baselines.track_dis, baselines.propagate_masks_dis),
         "dis_fast": lambda: Method(*dis_fast),

@@ -13,7 +13,7 @@ H, W, T = 61, 75, 4
 def kept():
     bank = textures.bank("val", 6, synthetic.TEXTURE_SIZE, seed=0)
     clip = synthetic.track_clip(synthetic.scene(21, (H, W), bank, speed=(4, 4)), [float(t) for t in range(T)], 5)
-    return replay.Replay(checkpoints.load_pretrained(), clip.video)
+    return replay.Replay(checkpoints.load_pretrained(), clip.video, tracking.TrackerConfig(radius=6))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_at_home_label_and_answer_agree(kept, query):
 
 
 def test_widths_are_in_pixels_of_the_video(kept, query):
-    large = replay.Replay(checkpoints.load_pretrained(), kept.video[:2], tracking.TrackerConfig(lines=20))
+    large = replay.Replay(checkpoints.load_pretrained(), kept.video[:2], tracking.TrackerConfig(lines=20, radius=6))
     closeup = closeups.look(large, query, 1, query[1:])
     assert closeup.width_px == pytest.approx(26 * 61 / 20) and closeup.patch.shape == (3, 26, 26)
 

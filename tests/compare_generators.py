@@ -51,10 +51,22 @@ for step in range(3 + int(sys.argv[1])):
     training_costs.learn(encoder, optimizer, batch, config)
 print((time.process_time() - begun) / int(sys.argv[1]) / config.clips)
 """
+MEMORY = """
+import sys, psutil, torch
+torch.set_num_threads(1)
+from corrlib.training import ProceduralClips, TrainConfig
+count, process, held = int(sys.argv[1]), psutil.Process(), []
+clips = ProceduralClips(TrainConfig(steps=count, clips=1, size=64, frames=2, points=64))
+for i in range(count):
+    clips[i]
+    if i % (count // 100) == 0:
+        held.append(process.memory_info().rss / 2**20)
+print(max(held[-10:]) - max(held[10:20]))
+"""
 
 
-def seconds(code: str, where: Path, *arguments: str) -> float:
-    """What a program prints that runs with the corrlib of a folder."""
+def printed(code: str, where: Path, *arguments: str) -> float:
+    """The number that a program prints which runs with the corrlib of a folder."""
     environ = {"PYTHONPATH": str(where), "OMP_NUM_THREADS": "1", "PATH": ""}
     ran = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=where, env=environ, check=True, capture_output=True, text=True
@@ -66,8 +78,9 @@ def seconds(code: str, where: Path, *arguments: str) -> float:
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--clips", default=40, help="Drawn in each round.", show_default=True)
 @click.option("--rounds", default=5, help="In each of which all have their turn.", show_default=True)
-def main(out: str, clips: int, rounds: int) -> None:
-    """Measure how fast clips are drawn, and write it to OUT."""
+@click.option("--memory-clips", default=0, help="Of 64 x 64, over which memory is read; 0 for none.", show_default=True)
+def main(out: str, clips: int, rounds: int, memory_clips: int) -> None:
+    """Measure how fast clips are drawn, and what memory that takes, and write it to OUT."""
     took: dict[str, list[float]] = {"first": [], "whole": [], "layers": [], "learning": []}
     with tempfile.TemporaryDirectory() as folder:
         packed = subprocess.run(["git", "archive", FIRST, "corrlib"], cwd=ROOT, check=True, capture_output=True)
@@ -75,10 +88,10 @@ def main(out: str, clips: int, rounds: int) -> None:
             tar.extractall(folder, filter="data")
         for turn in range(rounds):
             which = (str(1 + turn * clips), str(clips))
-            took["first"].append(seconds(DRAW, Path(folder), *which, ""))
-            took["whole"].append(seconds(DRAW, ROOT, *which, "{}"))
-            took["layers"].append(seconds(DRAW, ROOT, *which, LAYERS))
-            took["learning"].append(seconds(LEARN, ROOT, "8"))
+            took["first"].append(printed(DRAW, Path(folder), *which, ""))
+            took["whole"].append(printed(DRAW, ROOT, *which, "{}"))
+            took["layers"].append(printed(DRAW, ROOT, *which, LAYERS))
+            took["learning"].append(printed(LEARN, ROOT, "8"))
             click.echo(", ".join(f"{name} {values[-1]:.4f} s a clip" for name, values in took.items()), err=True)
     entries = {}
 
@@ -90,8 +103,13 @@ def main(out: str, clips: int, rounds: int) -> None:
     for name in ("whole", "layers"):
         add(f"{name}.times_first", statistics.median(a / b for a, b in zip(took["first"], took[name])), "ratio")
     add("whole.of_learning", statistics.median(a / b for a, b in zip(took["whole"], took["learning"])), "ratio")
+    call = f"python tests/compare_generators.py OUT --clips {clips} --rounds {rounds}"
+    if memory_clips:
+        grown = printed(MEMORY, ROOT, str(memory_clips))  # the last tenth's most beside the second's
+        entries["generator.memory.grown"] = {"value": grown, "unit": "MiB", "count": memory_clips}
+        call += f" --memory-clips {memory_clips}"
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-    environment.write_beside(out, command=f"python tests/compare_generators.py OUT --clips {clips} --rounds {rounds}")
+    environment.write_beside(out, command=call)
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 

@@ -129,16 +129,20 @@ def test_batches_arrays_and_paths(model, moving, tmp_path):
     assert track_points(model, path, points).tracks.shape == one.tracks.shape
 
 
-def test_a_hidden_point_is_not_visible_and_found_again(model, picture):
-    """A grey board passes in front of the left half; its points come back where they were."""
-    frame = picture[:, :96, :128]
+@pytest.mark.parametrize("seed", [3, 4, 5, 6])
+def test_a_hidden_point_is_not_visible_and_found_again(model, seed):
+    """A grey board passes in front of the left half; its points come back where they were.
+
+    Templates that are renewed too readily learn the board: a third of the second picture's points would stay away.
+    """
+    frame = textures.leaves(160, torch.Generator().manual_seed(seed))[:, :96, :128]
     hidden = frame.clone()
     hidden[:, :, :64] = 0.5
     video = torch.stack([frame, frame, hidden, hidden, hidden, frame, frame])
     points = queries((96, 128), 60, margin=16)
     left = points[:, 1] < 48
     found = track_points(model, video, points)
-    assert found.visible[3][left].float().mean() < 0.4 and found.visible[3][points[:, 1] > 80].float().mean() > 0.8
+    assert found.visible[2][left].float().mean() < 0.5 and found.visible[3][points[:, 1] > 80].float().mean() > 0.8
     error = (found.tracks[-1] - points[:, 1:]).norm(dim=-1)
     assert (error[left] < 4).float().mean() > 0.9 and found.visible[-1][left].float().mean() > 0.8
 

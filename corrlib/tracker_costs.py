@@ -1,10 +1,11 @@
 """What following points costs on the machine at hand: seconds a frame beside optical flow, memory over a long stream.
 
-Times are taken as in `costs`. Resident memory is the process's own, read from the system while a
+Times are taken as in `costs`; those on all cores by the clock. Resident memory is the process's own, read from the system while a
 video is read from its file, frame by frame; it is not the same on every run.
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,11 @@ def measure(
         for method in ("dis", "dis_visible"):
             add(group, method, "tracker_over", took["tracker"] / took[method], "times", repeats)
         add(group, "tracker", "frames_a_second", 1 / took["tracker"], "1/s", repeats)
+        one = torch.get_num_threads()
+        torch.set_num_threads(os.cpu_count() or one)
+        together = frame_seconds(model, (H, W), num_points, repeats)["tracker"]
+        torch.set_num_threads(one)
+        add(group, "tracker", "frames_a_second_all_cores", 1 / together, "1/s", repeats)
     streams = {"stream": stream, "stream_64": drifting((64, 64), small_frames) if small_frames else None}
     for group, source in streams.items():
         if source is None:

@@ -34,7 +34,9 @@ def test_the_command_says_what_it_needs():
 
 
 def test_what_following_costs_is_recorded_with_its_memory_over_a_small_stream(model):
+    threads = torch.get_num_threads()
     found = tracker_costs.measure(model, None, 200, num_points=2, repeats=1)
+    assert found["follow_256x256.tracker.frames_a_second_all_cores"]["value"] > 0 and torch.get_num_threads() == threads
     assert found["stream_64.tracker.frames"]["value"] == 200 and "stream.tracker.frames" not in found
     ratio = found["follow_256x256.tracker.seconds"]["value"] / found["follow_256x256.dis.seconds"]["value"]
     assert found["follow_256x256.dis.tracker_over"]["value"] == pytest.approx(ratio)

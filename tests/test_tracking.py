@@ -129,21 +129,27 @@ def test_batches_arrays_and_paths(model, moving, tmp_path):
     assert track_points(model, path, points).tracks.shape == one.tracks.shape
 
 
-@pytest.mark.parametrize("seed", [3, 4, 5, 6])
-def test_a_hidden_point_is_not_visible_and_found_again(model, seed):
-    """A grey board passes in front of the left half; its points come back where they were.
-
-    Templates that are renewed too readily learn the board: a third of the second picture's points would stay away.
-    """
-    frame = textures.leaves(160, torch.Generator().manual_seed(seed))[:, :96, :128]
+def behind_a_board(model, picture, config=None):
+    """Which points a grey board hides in frames 2 to 4, where all are, and how the answer is wrong at the end."""
+    frame = picture[:, :96, :128]
     hidden = frame.clone()
     hidden[:, :, :64] = 0.5
     video = torch.stack([frame, frame, hidden, hidden, hidden, frame, frame])
     points = queries((96, 128), 60, margin=16)
-    left = points[:, 1] < 48
-    found = track_points(model, video, points)
-    assert found.visible[2][left].float().mean() < 0.5 and found.visible[3][points[:, 1] > 80].float().mean() > 0.8
-    error = (found.tracks[-1] - points[:, 1:]).norm(dim=-1)
+    found = track_points(model, video, points, config)
+    return points[:, 1] < 48, points[:, 1] > 80, found, (found.tracks[-1] - points[:, 1:]).norm(dim=-1)
+
+
+def test_a_hidden_point_is_not_visible_and_found_again(model, picture):
+    left, right, found, error = behind_a_board(model, picture, tracking.TrackerConfig(anywhere=7.0))
+    assert found.visible[3][left].float().mean() < 0.25 and found.visible[3][right].float().mean() > 0.8
+    assert (error[left] < 4).float().mean() > 0.9 and found.visible[-1][left].float().mean() > 0.8
+
+
+@pytest.mark.parametrize("seed", [4, 5, 6])
+def test_what_hides_a_point_is_not_learnt(model, seed):
+    """Templates that are renewed too readily learn the board: a third of the first picture's points would stay away."""
+    left, _, found, error = behind_a_board(model, textures.leaves(160, torch.Generator().manual_seed(seed)))
     assert (error[left] < 4).float().mean() > 0.9 and found.visible[-1][left].float().mean() > 0.8
 
 

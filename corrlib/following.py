@@ -32,9 +32,9 @@ class TrackerConfig:
     prior: float = 2.0  # exponent of the heavy-tailed prior on displacement from the prediction
     spread: float = 1.5  # its width in coarse cells when the point is seen
     growth: float = 1.25  # of the width, each frame the point is not seen
-    anywhere: float = 6.0  # nat, all that the prior counts against any place: what looks so much more alike is believed
+    anywhere: float = 7.0  # nat, all that the prior counts against any place: what looks so much more alike is believed
     momentum: float = 0.5  # share of the last displacement expected to go on
-    radius: int = 4  # of the fine windows
+    radius: int = 3  # of the fine windows
     readout: int = 2  # radius of the soft-argmax, in fine cells
     readout_temperature: float = 0.06  # between that of the search and that of training: least bias and error
     update: float = 0.75  # confidence from which templates are renewed; sooner, they drift to what hides the point
@@ -105,10 +105,13 @@ def advance(
     # Coarse: the whole map.
     sought = mix * (query.coarse + config.recent * state.recent_coarse + config.past * state.past_coarse)
     cosine = matching.correlate(sought[None], features.coarse)[0]
-    cells = coords.grid(tuple(cosine.shape[-2:]), cosine.device)
     predicted = coords.to_cells(state.position + config.momentum * state.velocity, coarse_lattice)
-    away = (cells - predicted[:, None, None]) / state.spread[:, None, None, None]
-    logits = cosine / config.temperature - (config.prior * torch.log1p((away**2).sum(-1))).clamp(max=config.anywhere)
+    columns, rows = (
+        ((torch.arange(side, device=cosine.device) - at[:, None]) / state.spread[:, None]) ** 2
+        for side, at in zip(cosine.shape[:0:-1], predicted.unbind(dim=1))
+    )
+    away = columns[:, None, :] + rows[:, :, None]
+    logits = cosine / config.temperature - (config.prior * torch.log1p(away)).clamp(max=config.anywhere)
     # Fine: a window around each candidate, all of them one list of cells.
     sought = mix * (query.fine + config.recent * state.recent_fine + config.past * state.past_fine)
     n, m = len(sought), config.candidates

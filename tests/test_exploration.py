@@ -187,7 +187,7 @@ def test_clicks_time_and_errors_by_the_widgets(panel, tmp_path):
     image, words = panel.closeups["model"].children
     assert panel.closeups["model"].layout.display == "flex" and panel.closeups["DIS"].layout.display == "none"
     assert cv2.imdecode(np.frombuffer(image.value, np.uint8), cv2.IMREAD_COLOR).shape[0] == CLOSEUP_LINES
-    assert "18 pixels around the place" in words.value
+    assert "14 pixels around the place" in words.value
     panel.hear({"kind": "point", "xy": [20.0, 20.0]})
     assert panel.chosen == 1
     panel.hear({"kind": "point", "xy": [40.4, 32.4]})  # near the first: chosen, not asked again

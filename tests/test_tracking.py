@@ -129,19 +129,19 @@ def test_batches_arrays_and_paths(model, moving, tmp_path):
     assert track_points(model, path, points).tracks.shape == one.tracks.shape
 
 
-def behind_a_board(model, picture, config=None):
+def behind_a_board(model, picture):
     """Which points a grey board hides in frames 2 to 4, where all are, and how the answer is wrong at the end."""
     frame = picture[:, :96, :128]
     hidden = frame.clone()
     hidden[:, :, :64] = 0.5
     video = torch.stack([frame, frame, hidden, hidden, hidden, frame, frame])
     points = queries((96, 128), 60, margin=16)
-    found = track_points(model, video, points, config)
+    found = track_points(model, video, points)
     return points[:, 1] < 48, points[:, 1] > 80, found, (found.tracks[-1] - points[:, 1:]).norm(dim=-1)
 
 
 def test_a_hidden_point_is_not_visible_and_found_again(model, picture):
-    left, right, found, error = behind_a_board(model, picture, tracking.TrackerConfig(anywhere=7.0))
+    left, right, found, error = behind_a_board(model, picture)
     assert found.visible[3][left].float().mean() < 0.25 and found.visible[3][right].float().mean() > 0.8
     assert (error[left] < 4).float().mean() > 0.9 and found.visible[-1][left].float().mean() > 0.8
 

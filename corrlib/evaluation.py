@@ -142,14 +142,24 @@ def score_clip(
     return scores
 
 
-def _score_points(benchmark: str, found: dict, truth: dict, query_mode: str, protocol: str) -> dict[str, float]:
-    """TAP-Vid's numbers. Its thresholds are pixels of frames squashed to 256 x 256, elsewhere of 256 lines."""
+def _score_points(benchmark: str, found: dict, truth: dict, query_mode: str, protocol: str) -> dict[str, Any]:
+    """TAP-Vid's numbers, and behind `:each` the main one of each joint.
+
+    Its thresholds are pixels of frames squashed to 256 x 256, elsewhere of 256 lines.
+    """
     H, W = (float(n) for n in truth["size_hw"])
     target = (256.0, 256.0 if benchmark in benchmarks.POINTS else W * 256 / H)
     mine, true = (coords.resize_points(torch.from_numpy(a["tracks"]).double(), (H, W), target) for a in (found, truth))
     given = (mine, found["visible"], true, truth["visible"], truth["query_points"], query_mode, truth["valid"])
     scores = metrics.tapvid_metrics(*given)
     scores["hidden_share"] = 1 - scores["count_visible"] / scores["count"] if scores["count"] else math.nan
+    if "joints" in truth:
+        *arrays, query, _, valid = given
+        each = (
+            metrics.tapvid_metrics(*(values[:, [n]] for values in arrays), query[[n]], query_mode, valid[:, [n]])
+            for n in range(len(query))
+        )
+        scores["delta_avg:each"] = np.array([joint["delta_avg"] for joint in each])
     if benchmark == "procedural_long":
         scores |= occlusions.regained(mine, true, truth["visible"], truth["query_points"])
         scores |= occlusions.fading(mine, true, truth["visible"])
@@ -228,7 +238,8 @@ def summarise(scores: Scores, benchmark: str, against: Iterable[str] = ("dis_med
     Args:
         scores: from `score`.
         benchmark: its name, the first part of the keys.
-        against: methods that every other one is compared with, clip by clip, in `COMPARED`.
+        against: methods that every other one is compared with, clip by clip, in `COMPARED`; of one
+            clip of a pose, joint by joint.
     """
     entries = {}
 
@@ -245,15 +256,20 @@ def summarise(scores: Scores, benchmark: str, against: Iterable[str] = ("dis_med
                 add(method, f"epe_{render}", *_over_clips(benchmark, "epe", of_pass))
         for metric in COMPARED[benchmark]:
             for other in against:
-                pair = [[clip.get(metric, math.nan) for clip in scores.get(m, {}).values()] for m in (method, other)]
-                if other == method or scores.get(other, {}).keys() != clips.keys() or len(clips) < 2:
+                if other == method or scores.get(other, {}).keys() != clips.keys():
                     continue
-                found = metrics.paired_difference(*(np.array(values) for values in pair))
+                found = metrics.paired_difference(*(_compared(scores[m], metric) for m in (method, other)))
                 if not found["count"]:
                     continue
                 for name, ending in (("mean", ""), ("standard_error", "_se"), ("low", "_low"), ("high", "_high")):
                     add(method, f"{metric}_minus_{other}{ending}", found[name], found["count"])
     return entries
+
+
+def _compared(clips: dict[str, dict[str, Any]], metric: str) -> Float[np.ndarray, "N"]:
+    """What is compared of a method: its clips, or the joints of the only one; nothing if that is one number."""
+    known = [clip.get(metric, math.nan) for clip in clips.values()]
+    return np.array(known) if len(known) > 1 else next(iter(clips.values())).get(f"{metric}:each", np.empty(0))
 
 
 def _over_clips(benchmark: str, metric: str, clips: list[dict[str, Any]]) -> tuple[float, int]:

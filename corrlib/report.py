@@ -137,7 +137,8 @@ def differences(metrics: dict[str, dict], benchmark: str, *methods: str) -> str:
         ends = [metrics.get(f"{key}_{end}", {}).get("value") for end in ("low", "high")]
         interval = "" if None in ends else f"; 95 % bootstrap interval {scale * ends[0]:.{digits}f} to "
         interval += f"{scale * ends[1]:.{digits}f}" if interval else ""
-        count = f"{entry['count']} clips, paired, ± one standard error{interval}"
+        alone = metrics[key.partition("_minus_")[0]]["count"] == 1 < entry["count"]  # the joints of the only clip
+        count = f"{entry['count']} {'joints' if alone else 'clips'}, paired, ± one standard error{interval}"
         said.append(f"{method} is {size} {side} {other} in {metric} ({count}).")
     return "\n\n".join(said)
 

@@ -241,6 +241,23 @@ def test_summary_has_means_and_paired_differences():
     assert "procedural.dis_medium.delta_avg_minus_dis_medium" not in found
 
 
+def test_the_joints_of_a_single_clip_are_compared_one_by_one():
+    truth = joints_truth()
+    right = {"tracks": truth["tracks"], "visible": truth["visible"]}
+    off = {"tracks": truth["tracks"].copy(), "visible": truth["visible"]}
+    off["tracks"][:, 0] += 100.0
+    scores = {"right": {"bear": evaluation.score_clip("badja", right, truth)}, "static": {}}
+    scores["static"]["bear"] = evaluation.score_clip("badja", off, truth)
+    found = evaluation.summarise(scores, "badja", against=["static"])
+    joints = truth["tracks"].shape[1]
+    start = "badja.right.delta_avg_minus_static"
+    assert found[start] == {"value": pytest.approx(1 / joints), "unit": "fraction", "count": joints}
+    assert found[f"{start}_se"]["value"] == pytest.approx(1 / joints)  # of a one among zeros
+    assert found["badja.right.delta_avg"]["value"] == 1 and found["badja.right.delta_avg"]["count"] == 1
+    alone = {"right": {"one": {"delta_avg": 1.0}}, "static": {"one": {"delta_avg": 0.0}}}
+    assert f"{start}_se" not in evaluation.summarise(alone, "badja", against=["static"])
+
+
 def test_kitti_is_a_mean_over_pixels():
     scores = {"m": {"a": {"epe": 1.0, "fl_all": 0.0, "count": 30}, "b": {"epe": 5.0, "fl_all": 1.0, "count": 10}}}
     found = evaluation.summarise(scores, "kitti")

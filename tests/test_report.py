@@ -58,11 +58,15 @@ def test_differences_in_words():
         return {"value": value, "unit": unit, "count": 8}
 
     metrics = {
+        "a.m.delta_avg": entry(0.5),
+        "a.n.delta_avg": entry(0.5) | {"count": 1},
+        "b.m.epe": entry(0.5, "px"),
         "a.m.delta_avg_minus_dis": entry(0.1234),
         "a.m.delta_avg_minus_dis_se": entry(0.01),
         "a.m.delta_avg_minus_sift": entry(-0.02),
         "a.m.delta_avg_minus_sift_se": entry(None),
         "a.n.delta_avg_minus_dis": entry(0.5),
+        "a.n.delta_avg_minus_dis_se": entry(0.1),
         "b.m.epe_minus_dis": entry(-0.256, "px"),
         "b.m.epe_minus_dis_se": entry(0.05, "px"),
     }

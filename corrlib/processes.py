@@ -5,6 +5,7 @@ joins them, and adds up between them. What is random is drawn for all of them by
 then takes its own rows; so their number changes no result but by rounding, batch statistics aside.
 """
 
+import atexit
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -71,7 +72,10 @@ def here() -> Processes:
     from accelerate import PartialState  # takes a second to import, and only training needs it
 
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    joined = torch.distributed.is_initialized()
     state = PartialState(cpu=not (torch.cuda if several else torch.accelerator).is_available())
+    if several and not joined:
+        atexit.register(torch.distributed.destroy_process_group)  # else its threads end some processes with an abort
     device = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Processes(state.process_index, state.num_processes, device)
 

@@ -2,7 +2,10 @@
 
 import functools
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +91,22 @@ def test_alone_nothing_is_exchanged():
 def test_clips_that_cannot_be_shared_out(changes, message, real_folder):
     with pytest.raises(ValueError, match=message):
         trained(replace(SMALL, real_videos=real_folder, **changes))
+
+
+def test_processes_part_before_they_end(tmp_path):
+    """A process group that is still there when Python ends now and then aborts the process."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, torch\n"
+        "atexit.register(lambda: print('together:', torch.distributed.is_initialized()))\n"
+        "from corrlib import processes\n"
+        "assert processes.here() == processes.here() and processes.here().count == 2\n"
+    )
+    how = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environ = os.environ | {"PYTHONPATH": str(Path(processes.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, *how], env=environ, capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.split("\n")[:2] == ["together: False"] * 2, ran.stderr
+    assert "Exception ignored" not in ran.stderr
 
 
 def test_a_notebook_launches_processes():

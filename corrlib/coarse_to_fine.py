@@ -176,12 +176,11 @@ def _coarse(
     query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], how: CoarseToFine
 ) -> Iterator[tuple[int, slice, Float[Tensor, "n h w"], Float[Tensor, "n m 2"]]]:
     """Batch number, queries, coarse logits and candidates, a few queries at a time."""
-    # Processors without bfloat16 multiply it two hundred times slower: they only round to it.
-    emulated = not key.is_cuda and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    emulated = not matching.multiplies_bfloat16(key.device)
     query, flat = query / how.temperature, key.flatten(2)
     if how.bfloat16:
         query, flat = query.bfloat16(), flat.bfloat16()
-        if emulated:
+        if emulated:  # only rounded to it
             query, flat = query.float(), flat.float()
     for b in range(len(query)):
         for start in range(0, query.shape[1], ROWS):

@@ -106,6 +106,16 @@ def test_every_label_is_learnt_by_heart(labelled, label):
         assert after < before - 0.35, (name, before, after)
 
 
+@pytest.mark.parametrize(("processor", "kind"), [("AVX2", torch.float32), ("AVX512", torch.bfloat16)])
+def test_bfloat16_only_where_the_processor_multiplies_it(processor, kind, labelled, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    model, seen = encoder(), []
+    raw = model.raw
+    monkeypatch.setattr(model, "raw", lambda *args: seen.append(raw(*args)) or seen[-1])
+    training.train_step(model, None, labelled, None, replace(TINY, bfloat16=True), LossWeights())
+    assert [features.fine.dtype for features in seen] == [kind]
+
+
 def test_losses_that_are_off_are_left_out(labelled, real):
     model, judge = encoder(), training.new_discriminator(encoder(), TINY)
     everything = LossWeights(1.0, 1.0, 1.0, 1.0)

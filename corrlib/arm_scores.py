@@ -38,10 +38,23 @@ def write(
 ) -> dict[str, dict[str, float | str | int]]:
     """The answers of `ask` to benchmarks, scored; kept in the folder as scores.json and, as `table`, metrics.json.
 
+    Scores that a scores.json there has of other arms and seeds stay: they may be of another machine.
+
     Returns:
         the table.
+
+    Raises:
+        ValueError: they are of other clips; nothing is written.
     """
-    found = scores(folder, names)
+    found = read(folder) if Path(folder, "scores.json").is_file() else {}
+    for test, of_arms in scores(folder, names).items():
+        for arm, seeds in of_arms.items():
+            found.setdefault(test, {}).setdefault(arm, {}).update(seeds)
+        counts = {len(values) for seeds in found[test].values() for values in seeds.values()}
+        if len(counts) > 1:
+            raise ValueError(
+                f"score-study: {test} in {folder} should be of as many clips for all, got {sorted(counts)}."
+            )
     entries = table(found, compared)
     for name, values in (("scores", found), ("metrics", entries)):
         Path(folder, f"{name}.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")

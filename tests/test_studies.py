@@ -163,6 +163,24 @@ def test_the_commands_train_and_score(tmp_path, monkeypatch):
     assert "bfloat16 should be of type bool, got 'perhaps'" in done.output
 
 
+def test_scores_of_another_machine_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        arm_scores, "scores", lambda folder, names: {"procedural.delta_avg": {"soft": {"0": [0.5, 0.7]}}}
+    )
+    there = {"procedural.delta_avg": {"hard": {"0": [0.4, 0.6]}, "soft": {"1": [0.5, 0.5]}}}
+    (tmp_path / "scores.json").write_text(json.dumps(there))
+    entries = arm_scores.write(tmp_path, ["procedural"], [("hard", "soft")])
+    assert entries["procedural.soft.delta_avg_minus_hard"]["value"] == pytest.approx(0.1)
+    assert arm_scores.read(tmp_path)["procedural.delta_avg"] == {
+        "hard": {"0": [0.4, 0.6]}, "soft": {"0": [0.5, 0.7], "1": [0.5, 0.5]},
+    }  # fmt: skip
+    there["procedural.delta_avg"]["hard"]["0"] = [0.4, 0.6, 0.8]
+    (tmp_path / "scores.json").write_text(json.dumps(there))
+    with pytest.raises(ValueError, match=r"should be of as many clips for all, got \[2, 3\]"):
+        arm_scores.write(tmp_path, ["procedural"], [])
+    assert arm_scores.read(tmp_path) == there
+
+
 def test_nothing_trained_is_nothing_to_ask(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no trained arm \(.safetensors\) in"):
         arm_scores.ask(tmp_path, benchmarks.procedural_val(1))

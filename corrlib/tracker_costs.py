@@ -1,7 +1,7 @@
 """What following points costs on the machine at hand: seconds a frame beside optical flow, memory over a long stream.
 
-Times are taken as in `costs`; those on all cores by the clock. Resident memory is the process's own, read from the system while a
-video is read from its file, frame by frame; it is not the same on every run.
+Times are taken as in `costs`; those on all cores by the clock. Resident memory is the process's own,
+read from the system while a video is read from its file, frame by frame; it is not the same on every run.
 """
 
 import itertools

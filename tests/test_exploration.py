@@ -130,10 +130,10 @@ def test_figure_and_words(state):
 
 def test_closeups_are_of_methods_with_features(state):
     number = state.add(0, 40.0, 32.0)
-    assert state.closeup("model", number, 0).label.argmax() == 9 * 4 + 4 and state.closeup("DIS", number, 0) is None
+    assert state.closeup("model", number, 0).label.argmax() == 7 * 3 + 3 and state.closeup("DIS", number, 0) is None
     assert [ax.get_ylabel() for ax in state.closeup_figure(3, number).axes[:1]] == ["model"]
-    state.configure(radius=3)
-    assert len(state.closeup("model", number, 0).answer) == 7**2
+    state.configure(radius=4)
+    assert len(state.closeup("model", number, 0).answer) == 9**2
     state.configure(radius=6)
     gone = state.answers["model"][number]
     state.answers["model"][number] = gone._replace(tracks=gone.tracks - 99)

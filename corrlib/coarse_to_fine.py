@@ -176,7 +176,7 @@ def _coarse(
     query: Float[Tensor, "B N C"], key: Float[Tensor, "B C h w"], how: CoarseToFine
 ) -> Iterator[tuple[int, slice, Float[Tensor, "n h w"], Float[Tensor, "n m 2"]]]:
     """Batch number, queries, coarse logits and candidates, a few queries at a time."""
-    emulated = not matching.multiplies_bfloat16(key.device)
+    emulated = not matching.multiplies_bfloat16(key)
     query, flat = query / how.temperature, key.flatten(2)
     if how.bfloat16:
         query, flat = query.bfloat16(), flat.bfloat16()

@@ -180,9 +180,9 @@ def check_finite(name: str, result: Tensor, **features: Tensor) -> None:
             raise ValueError(f"{name}: {argument} should be finite, got {bad[0].item()} in {bad.numel()} places.")
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether it has such products; a processor that has not takes up to two hundred times longer than in float32."""
-    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+def multiplies_bfloat16(values: Tensor) -> bool:
+    """Whether they lie where such products are quick; other processors take up to two hundred times longer."""
+    return not values.is_cpu or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def _check_radius(name: str, radius: int, key: Tensor) -> None:

@@ -89,15 +89,15 @@ class _Encoded:
         return rearrange(features.float(), "(T B) C h w -> T B C h w", B=self._clips).unbind()
 
 
-def _bfloat16(device: torch.device, config: TrainConfig) -> torch.autocast:
+def _bfloat16(video: Tensor, config: TrainConfig) -> torch.autocast:
     """Products in bfloat16, if they are wanted and the processor has them."""
-    enabled = config.bfloat16 and matching.multiplies_bfloat16(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    enabled = config.bfloat16 and matching.multiplies_bfloat16(video)
+    return torch.autocast(video.device.type, torch.bfloat16, enabled=enabled)
 
 
 def _encode(encoder: nn.Module, video: Tensor, config: TrainConfig, drop: int | None) -> _Encoded:
     """All frames of a batch at once."""
-    with _bfloat16(video.device, config):
+    with _bfloat16(video, config):
         raw = encoder.raw(rearrange(video, "B T c H W -> (T B) c H W"), drop)
         return _Encoded(raw, unit(raw), len(video))
 
@@ -116,7 +116,7 @@ def _taught(
                 raise ValueError(f"train: what a teacher saw of the clips should be maps of {expected}, got {got}.")
         return tuple(maps.transpose(0, 1).unbind() for maps in batch.taught)
     shown = rearrange(batch.video, "B T c H W -> (T B) c H W")
-    with _bfloat16(shown.device, config):
+    with _bfloat16(shown, config):
         found = teacher.raw(shown) if config.legacy_label_norm else teacher(shown)
     return tuple(rearrange(f.float(), "(T B) C h w -> T B C h w", B=len(batch.video)).unbind() for f in found)
 

@@ -44,7 +44,7 @@ def write(
         the table.
 
     Raises:
-        ValueError: they are of other clips; nothing is written.
+        ValueError: they are of another number of clips; nothing is written.
     """
     found = read(folder) if Path(folder, "scores.json").is_file() else {}
     for test, of_arms in scores(folder, names).items():

@@ -24,6 +24,7 @@ def describe(root: Path) -> dict:
     """The circumstances of a run of the repository at `root`, ready for JSON."""
     return {
         "commit": commit(root),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor: they decide which kernels run
         "peak_memory_mib": peak_memory_mib(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),

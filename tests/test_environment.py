@@ -27,6 +27,7 @@ def test_commit_tells_changes_and_is_empty_outside_git(tmp_path):
 def test_describe_is_plain(tmp_path):
     found = environment.describe(tmp_path)
     assert found["threads"] == 1 and found["peak_memory_mib"]["process"] > 10
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
     assert set(found["versions"]) == {"python", *environment.PACKAGES}
 
 

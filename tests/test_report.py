@@ -74,6 +74,8 @@ def test_differences_in_words():
         "m is 12.3 ± 1.0 points above dis in delta_avg (8 clips, paired, ± one standard error).",
         "m is 2.0 ± nan points below sift in delta_avg (8 clips, paired, ± one standard error).",
     ]
+    said = "n is 50.0 ± 10.0 points above dis in delta_avg (8 joints, paired, ± one standard error)."
+    assert report.differences(metrics, "a", "n") == said  # there is one clip
     assert report.differences(metrics, "b", "m").startswith("m is 0.26 ± 0.05 px below dis in epe")
     assert report.differences(metrics, "c", "m") == ""
     metrics |= {"a.m.delta_avg_minus_dis_low": entry(0.1), "a.m.delta_avg_minus_dis_high": entry(0.15)}

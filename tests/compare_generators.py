@@ -11,17 +11,13 @@ import json
 import statistics
 import subprocess
 import sys
-import tarfile
-import tempfile
-from io import BytesIO
 from pathlib import Path
 
 import click
+from first_generator import ROOT, first_generator
 
 from corrlib import environment
 
-FIRST = "5fb1ee20ef13346ddec5b2b8a036cba5b0e7e760"
-ROOT = Path(__file__).parents[1]
 LAYERS = '{"solids": 0, "figures": 0}'
 DRAW = """
 import sys, time, torch
@@ -82,13 +78,10 @@ def printed(code: str, where: Path, *arguments: str) -> float:
 def main(out: str, clips: int, rounds: int, memory_clips: int) -> None:
     """Measure how fast clips are drawn, and what memory that takes, and write it to OUT."""
     took: dict[str, list[float]] = {"first": [], "whole": [], "layers": [], "learning": []}
-    with tempfile.TemporaryDirectory() as folder:
-        packed = subprocess.run(["git", "archive", FIRST, "corrlib"], cwd=ROOT, check=True, capture_output=True)
-        with tarfile.open(fileobj=BytesIO(packed.stdout)) as tar:
-            tar.extractall(folder, filter="data")
+    with first_generator() as folder:
         for turn in range(rounds):
             which = (str(1 + turn * clips), str(clips))
-            took["first"].append(printed(DRAW, Path(folder), *which, ""))
+            took["first"].append(printed(DRAW, folder, *which, ""))
             took["whole"].append(printed(DRAW, ROOT, *which, "{}"))
             took["layers"].append(printed(DRAW, ROOT, *which, LAYERS))
             took["learning"].append(printed(LEARN, ROOT, "8"))

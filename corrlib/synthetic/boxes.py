@@ -1,5 +1,6 @@
 """Boxes of the frame: actors are drawn within theirs only."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -33,16 +34,20 @@ def around(
     H, W = size_hw
     limit = torch.tensor([W, H], device=low.device)
     low, high = low.maximum(-limit), high.minimum(2 * limit)
-    # What is blurred needs what is a little outside the frame.
-    first = (low.amin(1) - spread).clamp(min=-spread).minimum(limit + spread)
-    last = (high.amax(1) + spread + 1).clamp(min=-spread).minimum(limit + spread)
-    there = (last > first).all(-1)
-    if not there.any():
+    starts, sides = [], [(0, 0)]
+    # In plain numbers: there are few, and each operation on tensors takes as long as all of these.
+    for corners in torch.cat([low.amin(1), high.amax(1)], dim=1).tolist():
+        # What is blurred needs what is a little outside the frame.
+        first = [min(max(v - spread, -spread), n + spread) for v, n in zip(corners[:2], (W, H))]
+        last = [min(max(v + spread + 1, -spread), n + spread) for v, n in zip(corners[2:], (W, H))]
+        there = last[0] > first[0] and last[1] > first[1]
+        # In steps of 4, those of the maps of shadows, which thus do not depend on what else is asked.
+        starts.append([math.floor(v / 4) * 4 for v in first])
+        sides += [tuple(math.ceil((b - a) / 4) * 4 for a, b in zip(starts[-1], last))] * there
+    w, h = map(max, zip(*sides))
+    if not w:
         return None
-    # In steps of 4, those of the maps of shadows, which thus do not depend on what else is asked.
-    first = (first / 4).floor() * 4
-    w, h = (((last - first) * there[:, None]).amax(0) / 4).ceil().int().mul(4).tolist()
-    left, top = first.long().unbind(-1)
+    left, top = torch.tensor(starts, device=low.device).unbind(-1)
     return Box(top, left, h, w, low, high)
 
 

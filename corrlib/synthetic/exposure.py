@@ -50,17 +50,17 @@ class Lens:
         if self.ripple:
             waves = [(fx * x + fy * y + w * times[:, None, None] + p).sin() for fx, fy, w, p in self.ripple_wave]
             gain = gain * (1 + self.ripple * waves[0] * waves[1])
-        frames = frames * (gain[:, None] * self.cast[:, None, None]) + offset[:, None]
+        frames = (frames * (gain[:, None] * self.cast[:, None, None])).add_(offset[:, None])
         if self.saturation != 1:
             grey = frames.mean(dim=1, keepdim=True)
             frames = torch.lerp(grey, frames, self.saturation)
         if self.gamma != 1:
-            frames = frames.clamp(min=1e-4) ** self.gamma
+            frames = frames.clamp_(min=1e-4).pow_(self.gamma)
         if self.blur > 0.3:
             frames = blur(frames, torch.full((len(frames),), self.blur))
         if self.noise:
             frames = frames + self.noise * self._grain(frames, times)
-        frames = (frames.clamp(0, 1) * 255).round()
+        frames = frames.clamp_(0, 1).mul_(255).round_()
         return (compress(frames, self.quality) if self.quality else frames).contiguous() / 255
 
     def _grain(self, frames: Tensor, times: Float[Tensor, "T"]) -> Tensor:

@@ -78,14 +78,14 @@ class Planes:
 
     def bend(self, x: Tensor, y: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
         """d_t at points of the planes, and how light from a direction (T, 3) falls on the slopes of the waves."""
-        dx, dy, shade = 0.0, 0.0, 0.0
+        dx, dy, shade = torch.zeros_like(x), torch.zeros_like(y), 0.0
         for strength, to_x, to_y, along_x, along_y, phase in self.waves:
             angle = torch.addcmul(torch.addcmul(phase, along_x, x), along_y, y)
-            wave = strength * angle.sin()
-            dx, dy = dx + to_x * wave, dy + to_y * wave
             if light is not None:
                 slope = along_x * light[:, None, :1] + along_y * light[:, None, 1:2]
                 shade = shade + (to_x * to_x + to_y * to_y).sqrt() * slope * strength * angle.cos()
+            wave = angle.sin_().mul_(strength)
+            dx.addcmul_(to_x, wave), dy.addcmul_(to_y, wave)
         return dx, dy, shade
 
     def from_frame(self, x: Tensor, y: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
@@ -126,8 +126,8 @@ class Planes:
 
     def hull(self, x: Float[Tensor, "T n"], y: Float[Tensor, "T n"]) -> Float[Tensor, "T n 2"]:
         """Corners of the first actor's plane in the frame, without its bending and never behind the viewer."""
-        X, Y, Z = homogeneous(self.forward[:, :1], x[:, None], y[:, None])
-        return (torch.stack([X, Y], dim=-1) / Z.clamp(min=0.05)[..., None])[:, 0]
+        X, Y, Z = (self.forward[:, 0] @ torch.stack([x, y, torch.ones_like(x)], dim=1)).unbind(1)
+        return torch.stack([X, Y], dim=-1) / Z.clamp(min=0.05)[..., None]
 
     def bending(self) -> float:
         """A bound on how far the first actor's waves carry any point, pixels of the plane."""
@@ -178,7 +178,7 @@ def homogeneous(h: Float[Tensor, "T A 3 3"], x: Tensor, y: Tensor) -> tuple[Tens
 def project(h: Float[Tensor, "T A 3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Points (T, A, P) through homographies."""
     X, Y, Z = homogeneous(h, x, y)
-    return X / Z, Y / Z
+    return X.div_(Z), Y.div_(Z)
 
 
 def rotation(vector: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3 3"]:

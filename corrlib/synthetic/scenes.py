@@ -226,11 +226,11 @@ class Shot:
             if isinstance(actor, Body):
                 colour, opacity = exposure.soften(colour, opacity)
             if sigma.any() or way.any():
-                painted = torch.cat([colour * opacity, opacity], dim=1)
+                painted = torch.cat([colour.mul_(opacity), opacity], dim=1)
                 painted = exposure.blur(painted, sigma) if sigma.any() else painted
                 painted = exposure.smear(painted, way) if way.any() else painted
                 opacity = painted[:, 3:]
-                colour = painted[:, :3] / opacity.clamp(min=1e-4)
+                colour = painted[:, :3].div_(opacity.clamp(min=1e-4))
             dark = exposure.shade(opacity) * lens.shadow if lens.shadow and a else None
             for t, (within, own) in enumerate(boxes.windows(box, (H, W))):
                 if dark is not None:
@@ -248,7 +248,7 @@ class Shot:
         u, v = u[:, 0], v[:, 0]
         if pose is None:
             colour = actor.paint.sample(u, v, scale)[:, :3]
-            colour = colour * (1 + actor.relief * slope) if actor.relief else colour
+            colour = colour.mul_((slope * actor.relief).add_(1)) if actor.relief and planes.bent else colour
             return colour, actor.opacity(u, v)[:, None], None
         first = torch.stack([box.left, box.top], dim=-1)[:, None]
         limit = torch.tensor([box.w, box.h], device=x.device)

@@ -42,12 +42,17 @@ class Paint:
 
     def _level(self, u: Float[Tensor, "1 T P"], v: Float[Tensor, "1 T P"], k: int) -> Float[Tensor, "1 C T P"]:
         """Samples of one of the copies."""
-        values = self.picture[None]
-        for _ in range(k):  # faster than a pooling
+        while len(self._copies) <= k:  # faster than a pooling
+            values = self._copies[-1]
             values = values[..., ::2] + values[..., 1::2]
-            values = (values[..., ::2, :] + values[..., 1::2, :]) / 4
+            self._copies.append((values[..., ::2, :] + values[..., 1::2, :]) / 4)
         half = self.picture.shape[-1] / 2
-        return coords.read(values, *((w + half) / 2**k - 0.5 for w in (u, v)), padding="reflection")
+        return coords.read(self._copies[k], *((w + half).div_(2**k).sub_(0.5) for w in (u, v)), padding="reflection")
+
+    @functools.cached_property
+    def _copies(self) -> list[Float[Tensor, "1 C s s"]]:
+        """The picture and, as far as they were asked for, its smaller copies."""
+        return [self.picture[None]]
 
 
 def level(zoom: Float[Tensor, "*n"]) -> Int[Tensor, "*n"]:
@@ -70,9 +75,9 @@ class Sheet:
         if self.outline is None:
             return torch.ones_like(u)
         step = (len(self.outline) - 1) / (2 * self.reach)
-        x, y = (w[None] * step + (len(self.outline) - 1) / 2 for w in (u, v))
+        x, y = ((w[None] * step).add_((len(self.outline) - 1) / 2) for w in (u, v))
         edge = coords.read(self.outline[None, None], x, y)[0, 0].to(u.dtype)
-        opacity = (0.5 + edge / self.softness).clamp(0, 1)
+        opacity = (edge / self.softness).add_(0.5).clamp_(0, 1)
         if len(self.paint.picture) == 4:
             opacity = opacity * self.paint.sample(u, v, torch.ones(len(u)))[:, 3]
         return opacity

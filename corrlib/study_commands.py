@@ -55,7 +55,8 @@ def train_study(
 @click.option("--data-root", default="data/raw", help="Folder of the data sets.", show_default=True)
 @click.option("--split", default="val", help="Of DAVIS.", show_default=True)
 @click.option("--max-clips", default=12, help="Of each benchmark; 0 for all.", show_default=True)
-def score_study(name: str, folder: str, names: str, data_root: str, split: str, max_clips: int) -> None:
+@click.option("--masks/--no-masks", default=True, help="Whether masks are asked too, where the study does.")
+def score_study(name: str, folder: str, names: str, data_root: str, split: str, max_clips: int, masks: bool) -> None:
     """Ask all arms in FOLDER about the benchmarks of the study NAME; write scores.json and metrics.json there.
 
     What the numbers depend on is in metrics.environment.json.
@@ -68,7 +69,7 @@ def score_study(name: str, folder: str, names: str, data_root: str, split: str, 
             click.echo(f"skipped {skipped}: {why}", err=True)
         every = [task for each in tasks.values() for task in each]
         arm_scores.ask(
-            folder, every, study.masks, lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True)
+            folder, every, masks and study.masks, lambda done, note: click.echo(f"{done}/{len(every)} {note}", err=True)
         )
         entries = arm_scores.write(folder, tasks, study.compared)
         environment.write_beside(Path(folder, "metrics.json"))

@@ -21,7 +21,9 @@ class Dice:
 
     def many(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Numbers between two."""
-        return low + (high - low) * torch.rand(shape, generator=self.generator)
+        numbers = torch.rand(shape, generator=self.generator)
+        numbers = numbers if high - low == 1 else numbers.mul_(high - low)
+        return numbers.add_(low) if low else numbers
 
     def log(self, low: float, high: float) -> float:
         """A number between two, its logarithm evenly so."""

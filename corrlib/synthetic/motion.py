@@ -89,8 +89,11 @@ class Planes:
         return dx, dy, shade
 
     def from_frame(self, x: Tensor, y: Tensor, light: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Points of the planes seen at pixel positions, and the shading of the waves there."""
-        v, w = project(self.backward, x, y)
+        """Points of the planes seen at pixel positions, and the shading of the waves there.
+
+        All pixels of a box, row by row, are seen at x (T, 1, 1, w) and y (T, 1, h, 1).
+        """
+        v, w = (part.flatten(2) for part in project(self.backward, x, y))
         if not self.bent:
             return v, w, 0.0
         dx, dy, shade = self.bend(v, w, light)
@@ -170,13 +173,13 @@ class Motion:
 
 
 def homogeneous(h: Float[Tensor, "T A 3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (T, A, P) through homographies, before the division."""
-    rows = (row.unbind(-1) for row in h[..., None, :].unbind(2))
+    """Points (T, A, P), or x and y of grids, through homographies, before the division."""
+    rows = (row.unbind(2) for row in h[(..., *[None] * (x.ndim - 2))].unbind(2))
     return tuple(torch.addcmul(torch.addcmul(c, a, x), b, y) for a, b, c in rows)
 
 
 def project(h: Float[Tensor, "T A 3 3"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (T, A, P) through homographies."""
+    """The same after it."""
     X, Y, Z = homogeneous(h, x, y)
     return X.div_(Z), Y.div_(Z)
 

@@ -211,8 +211,7 @@ class Shot:
                 continue
             top, left, h, w = box.top, box.left, box.h, box.w
             rows, columns = torch.arange(h, device=device), torch.arange(w, device=device)
-            y = (top[:, None] + rows).float()[:, :, None].expand(T, h, w).reshape(T, -1)
-            x = (left[:, None] + columns).float()[:, None].expand(T, h, w).reshape(T, -1)
+            y, x = (top[:, None] + rows).float()[:, None, :, None], (left[:, None] + columns).float()[:, None, None]
             colour, opacity, hits = self._paint(a, box, x, y)
             colour, opacity = (v.unflatten(-1, (h, w)) for v in (colour, opacity))
             if truth and a:
@@ -240,11 +239,11 @@ class Shot:
         return Frames(lens.expose(canvas, self.times), masks, depths)
 
     def _paint(
-        self, a: int, box: Box, x: Float[Tensor, "T P"], y: Float[Tensor, "T P"]
+        self, a: int, box: Box, x: Float[Tensor, "T 1 1 w"], y: Float[Tensor, "T 1 h 1"]
     ) -> tuple[Tensor, Tensor, Hits | None]:
-        """Colours (T, 3, P) and opacity (T, 1, P) of an actor; of a body, also what rays meet."""
+        """Colours (T, 3, h w) and opacity (T, 1, h w) of an actor; of a body, also what rays meet."""
         actor, planes, pose, scale = self.scene.actors[a], self.alone[a], self.poses[a], self.planes.scale()[:, a]
-        u, v, slope = planes.from_frame(x[:, None], y[:, None], self.light if getattr(actor, "relief", 0) else None)
+        u, v, slope = planes.from_frame(x, y, self.light if getattr(actor, "relief", 0) else None)
         u, v = u[:, 0], v[:, 0]
         if pose is None:
             colour = actor.paint.sample(u, v, scale)[:, :3]
@@ -254,7 +253,7 @@ class Shot:
         limit = torch.tensor([box.w, box.h], device=x.device)
         low, high = ((v.long() - first).clamp(min=0).minimum(limit) for v in (box.low.floor(), box.high.ceil() + 1))
         hits = pose.cast(actor, u, v, solids.grid_pairs(low, high, box.w))
-        colour = torch.zeros(3, x.numel(), device=x.device)
+        colour = torch.zeros(3, u.numel(), device=x.device)
         colour[:, hits.ray] = solids.paint(actor, pose, hits, scale, self.light)
         return rearrange(colour, "c (T P) -> T c P", T=len(x)), hits.covered()[:, None].to(x.dtype), hits
 

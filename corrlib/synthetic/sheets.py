@@ -125,7 +125,8 @@ def outline(kind: str, size: int, reach: float, generator: torch.Generator) -> F
     else:
         wobble = torch.zeros_like(radius)
         for k in range(1, 6):
-            wobble = wobble + draw(1, low=-0.34, high=0.34) / k * (k * angle + 2 * torch.pi * draw(1)).cos()
+            high = draw(1, low=-0.34, high=0.34) / k
+            wobble += (k * angle).add_(2 * torch.pi * draw(1)).cos_().mul_(high)
         if kind == "star":
             wobble = wobble + draw(1, low=0.15, high=0.3) * (int(draw(1, low=3, high=8)) * (angle + turn)).cos()
         edges = (0.62 + wobble).clamp(0.2, 0.95) - radius

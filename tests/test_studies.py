@@ -181,6 +181,17 @@ def test_scores_of_another_machine_stay(tmp_path, monkeypatch):
     assert arm_scores.read(tmp_path) == there
 
 
+def test_masks_can_be_left_out(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(arm_scores, "ask", lambda folder, tasks, masks, progress: asked.append(masks))
+    monkeypatch.setattr(arm_scores, "write", lambda *given: {})
+    for study, option in (("video", "--masks"), ("video", "--no-masks"), ("claims", "--masks")):
+        call = ["score-study", study, str(tmp_path), "--benchmarks", "procedural", "--max-clips", "1", option]
+        done = CliRunner().invoke(__main__.main, call)
+        assert done.exit_code == 0, done.output
+    assert asked == [True, False, False]
+
+
 def test_nothing_trained_is_nothing_to_ask(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no trained arm \(.safetensors\) in"):
         arm_scores.ask(tmp_path, benchmarks.procedural_val(1))

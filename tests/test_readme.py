@@ -17,7 +17,8 @@ import corrlib
 from corrlib import __main__, report
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
-PAGES = [ROOT / folder / "README.md" for folder in ("", "notebooks", "data", "corrlib/weights")]
+FOLDERS = ("", "notebooks", "data", "corrlib/weights", "results/reported/video")
+PAGES = [ROOT / folder / "README.md" for folder in FOLDERS]
 NUMBER = re.compile(r'\[([^\]]+)\]\((\S+?\.json) "([^"]+)"\)')
 
 each_page = pytest.mark.parametrize("page", [p for p in PAGES if p.is_file()], ids=lambda p: str(p.relative_to(ROOT)))

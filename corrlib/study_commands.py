@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from . import arm_scores, arms, benchmarks, environment
+from . import arm_scores, arms, benchmarks, environment, scaling
 from .studies import STUDIES
 from .training_commands import read_settings
 
@@ -59,7 +59,8 @@ def train_study(
 def score_study(name: str, folder: str, names: str, data_root: str, split: str, max_clips: int, masks: bool) -> None:
     """Ask all arms in FOLDER about the benchmarks of the study NAME; write scores.json and metrics.json there.
 
-    What the numbers depend on is in metrics.environment.json.
+    What the numbers depend on is in metrics.environment.json. Of the study scaling there are curves.png and
+    growth.json too.
     """
     study = STUDIES[name]
     try:
@@ -73,6 +74,8 @@ def score_study(name: str, folder: str, names: str, data_root: str, split: str, 
         )
         entries = arm_scores.write(folder, tasks, study.compared)
         environment.write_beside(Path(folder, "metrics.json"))
+        if name == "scaling":
+            entries |= scaling.write(study, arm_scores.read(folder), folder)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     for key, entry in entries.items():

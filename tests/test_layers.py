@@ -9,8 +9,8 @@ import corrlib
 
 PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
-    5: "evaluation extremes predictions arms arm_scores explorer panel exploration closeups costs tracker_costs "
-    "training_costs use_costs export provenance hub",
+    5: "evaluation extremes predictions arms arm_scores scaling explorer panel exploration closeups costs "
+    "tracker_costs training_costs use_costs export provenance hub",
     4: "training training_data training_step training_state processes following tracking calibration propagation dense "
     "benchmarks chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics occlusions augment synthetic textures collages datasets "

@@ -39,9 +39,10 @@ SETTINGS = ("steps", "clips", "frames", "size", "points", "max_gap", "textures",
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--seeds", default="0,1,2", help="With commas between.", show_default=True)
-def main(folder: str, seeds: str) -> None:
+@click.option("--steps", default=VIDEO.config.steps, help="As `--set steps=` of the study.", show_default=True)
+def main(folder: str, seeds: str, steps: int) -> None:
     """Train the arm `first`, each seed of it, into FOLDER; what is there is kept."""
-    study = VIDEO._replace(arms={"first": Arm({})})
+    study = VIDEO._replace(arms={"first": Arm({})}, config=replace(VIDEO.config, steps=steps))
     for seed in map(int, seeds.split(",")):
         config = replace(study.config, seed=seed)
         with first_generator() as then, tempfile.TemporaryDirectory() as cache:

@@ -79,7 +79,7 @@ def write(study: Study, found: Scores, folder: str | Path) -> dict[str, dict[str
         ax.minorticks_off()
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel("share")
-    axes[0, -1].legend(fontsize="small")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small")
     fig.savefig(Path(folder, "curves.png"), dpi=100)
     plt.close(fig)
     entries = table(study, found)

@@ -30,7 +30,7 @@ class TrainConfig:
     textures: int = 96  # at hand at a time
     texture_folder: str = ""  # of images and videos that half of them are made of
     photographs: bool = True  # among the textures; without, all of them are procedural
-    content: str = "{}"  # what differs from synthetic.Content, as JSON
+    content: str = "{}"  # what differs from synthetic.Content, as JSON; clips take those of a list in turn
     labelled: str = "procedural"  # LABELLED: where the clips with known motion come from
     data_root: str = ""  # the folder of that data set, or of shards that write-shards wrote
     # labels

@@ -55,7 +55,7 @@ class ProceduralClips(Dataset):
 
     def __init__(self, config: TrainConfig, masks: bool = False):
         self.config, self.masks = config, masks
-        self.content = synthetic.read_content(config.content)
+        self.contents = synthetic.read_contents(config.content)
         self.own = textures.sources(config.texture_folder) if config.texture_folder else ()
 
     def __len__(self) -> int:
@@ -69,7 +69,8 @@ class ProceduralClips(Dataset):
         times = [0.0, *gaps.cumsum(0).tolist()]
         bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
         drawn = ("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, self.own, config.photographs)
-        made = synthetic.scene(seed, (config.size, config.size), textures.bank(*drawn), content=self.content)
+        content = self.contents[index % len(self.contents)]
+        made = synthetic.scene(seed, (config.size, config.size), textures.bank(*drawn), content=content)
         return synthetic.track_clip(made, times, config.points, query_frames=config.frames, masks=self.masks)
 
 

@@ -9,12 +9,10 @@ are drawn once for hundreds of clips.
 
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import click
-from first_generator import ROOT, first_generator
+from first_generator import ROOT, first_generator, printed
 
 from corrlib import environment
 
@@ -61,15 +59,6 @@ print(max(held[-10:]) - max(held[10:20]))
 """
 
 
-def printed(code: str, where: Path, *arguments: str) -> float:
-    """The number that a program prints which runs with the corrlib of a folder."""
-    environ = {"PYTHONPATH": str(where), "OMP_NUM_THREADS": "1", "PATH": ""}
-    ran = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=where, env=environ, check=True, capture_output=True, text=True
-    )
-    return float(ran.stdout)
-
-
 @click.command()
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--clips", default=40, help="Drawn in each round.", show_default=True)
@@ -81,10 +70,10 @@ def main(out: str, clips: int, rounds: int, memory_clips: int) -> None:
     with first_generator() as folder:
         for turn in range(rounds):
             which = (str(1 + turn * clips), str(clips))
-            took["first"].append(printed(DRAW, folder, *which, ""))
-            took["whole"].append(printed(DRAW, ROOT, *which, "{}"))
-            took["layers"].append(printed(DRAW, ROOT, *which, LAYERS))
-            took["learning"].append(printed(LEARN, ROOT, "8"))
+            took["first"] += printed(DRAW, folder, *which, "")
+            took["whole"] += printed(DRAW, ROOT, *which, "{}")
+            took["layers"] += printed(DRAW, ROOT, *which, LAYERS)
+            took["learning"] += printed(LEARN, ROOT, "8")
             click.echo(", ".join(f"{name} {values[-1]:.4f} s a clip" for name, values in took.items()), err=True)
     entries = {}
 
@@ -98,7 +87,7 @@ def main(out: str, clips: int, rounds: int, memory_clips: int) -> None:
     add("whole.of_learning", statistics.median(a / b for a, b in zip(took["whole"], took["learning"])), "ratio")
     call = f"python tests/compare_generators.py OUT --clips {clips} --rounds {rounds}"
     if memory_clips:
-        grown = printed(MEMORY, ROOT, str(memory_clips))  # the last tenth's most beside the second's
+        (grown,) = printed(MEMORY, ROOT, str(memory_clips))  # the last tenth's most beside the second's
         entries["generator.memory.grown"] = {"value": grown, "unit": "MiB", "count": memory_clips}
         call += f" --memory-clips {memory_clips}"
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")

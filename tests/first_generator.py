@@ -1,6 +1,7 @@
 """The first generator of this repository, flat layers only, out of the history, beside which today's is measured."""
 
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -20,3 +21,12 @@ def first_generator() -> Iterator[Path]:
         with tarfile.open(fileobj=BytesIO(packed.stdout)) as tar:
             tar.extractall(folder, filter="data")
         yield Path(folder)
+
+
+def printed(code: str, where: Path, *arguments: str) -> list[float]:
+    """The numbers that a program prints which runs with the corrlib of a folder."""
+    environ = {"PYTHONPATH": str(where), "OMP_NUM_THREADS": "1", "PATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=where, env=environ, check=True, capture_output=True, text=True
+    )
+    return [float(number) for number in ran.stdout.split()]

@@ -23,22 +23,24 @@ FOUND = {
 
 
 def test_curves_hold_the_arms_of_one_setting():
-    found = {setting: (test, x, mean, spread) for setting, test, x, mean, spread in scaling.curves(SCALING, FOUND)}
+    found = {curve.setting: curve for curve in scaling.curves(SCALING, FOUND)}
     assert list(found) == ["steps", "textures"]  # of the widths there is one only
-    test, x, mean, spread = found["steps"]
-    assert test == "badja.delta_avg" and x.tolist() == list(STEPS) and mean == pytest.approx(list(STEPS.values()))
-    assert spread[3] == pytest.approx(0.02 / np.sqrt(2)) and np.isnan(spread).sum() == 4
-    assert found["textures"][1].tolist() == [6, 24, 96]
+    steps = found["steps"]
+    assert steps.test == "badja.delta_avg" and steps.values == tuple(STEPS)
+    assert steps.means == pytest.approx(tuple(STEPS.values()))
+    assert steps.spreads[3] == pytest.approx(0.02 / np.sqrt(2)) and np.isnan(steps.spreads).sum() == 4
+    assert found["textures"].values == (6, 24, 96)
 
 
 def test_slopes_and_predictions():
-    entries = scaling.table(SCALING, FOUND)
+    entries = scaling.table(scaling.curves(SCALING, FOUND))
     assert entries["badja.steps.delta_avg_last_doubling"] == {"value": pytest.approx(0.01), "unit": "fraction"}
     assert 0.01 < entries["badja.steps.delta_avg_per_doubling"]["value"] < 0.02
     assert entries["badja.steps.delta_avg_ten_times"]["value"] == pytest.approx(0.47 + 0.01 * np.log2(10))
     assert entries["badja.textures.delta_avg_ten_times"]["value"] == pytest.approx(0.46)
     straight = {"badja.delta_avg": {name: {"0": [0.1 * i]} for i, name in enumerate(("textures_6", "textures_24"))}}
-    assert scaling.table(SCALING, straight)["badja.textures.delta_avg_per_doubling"]["value"] == pytest.approx(0.05)
+    entries = scaling.table(scaling.curves(SCALING, straight))
+    assert entries["badja.textures.delta_avg_per_doubling"]["value"] == pytest.approx(0.05)
 
 
 def test_the_command_draws_the_curves(tmp_path, monkeypatch):
@@ -47,7 +49,7 @@ def test_the_command_draws_the_curves(tmp_path, monkeypatch):
     (tmp_path / "scores.json").write_text(json.dumps(FOUND))
     done = CliRunner().invoke(__main__.main, ["score-study", "scaling", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "growth.json").read_text()) == scaling.table(SCALING, FOUND)
+    assert json.loads((tmp_path / "growth.json").read_text()) == scaling.table(scaling.curves(SCALING, FOUND))
     assert (tmp_path / "curves.png").stat().st_size > 5000
     with pytest.raises(ValueError, match="of two arms that differ in one setting only"):
         scaling.write(SCALING, {"badja.delta_avg": {"all": {"0": [0.5]}}}, tmp_path)

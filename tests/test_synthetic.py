@@ -289,9 +289,9 @@ def test_content_is_what_is_drawn(bank):
 
 
 def test_content_is_read_from_json():
-    made = synthetic.read_content('{"solids": 0, "articulated": ["worm"], "speed": [1, 9]}')
+    (made,) = synthetic.read_contents('{"solids": 0, "articulated": ["worm"], "speed": [1, 9]}')
     assert made == replace(synthetic.Content(), solids=0, articulated=("worm",), speed=(1, 9))
-    assert synthetic.read_content("{}") == synthetic.Content()
+    assert synthetic.read_contents('[{}, {"solids": 0}]') == (synthetic.Content(), synthetic.Content(solids=0))
 
 
 def test_blur_spreads_evenly_about_the_middle():
@@ -313,8 +313,10 @@ def test_blur_spreads_evenly_about_the_middle():
         (lambda bank: synthetic.scene(0, (15, 40), bank), r"size_hw should be at least \(16, 16\), got \(15, 40\)"),
         (lambda bank: synthetic.scene(0, SIZE, bank, speed=(2.0, 1.0)), "two positive numbers in order"),
         (lambda bank: synthetic.Content(sheets=0.0, solids=0.0, figures=0.0), "weights, at least 0 and not all 0"),
-        (lambda bank: synthetic.read_content("solids=0"), "expected a JSON object, got 'solids=0'"),
-        (lambda bank: synthetic.read_content('{"solid": 0}'), 'object of sheets, solids, .*, got {"solid": 0}'),
+        (lambda bank: synthetic.read_contents("solids=0"), "expected a JSON object, got 'solids=0'"),
+        (lambda bank: synthetic.read_contents('{"solid": 0}'), 'object of sheets, solids, .*, got {"solid": 0}'),
+        (lambda bank: synthetic.read_contents('[{}, {"solid": 0}]'), 'or a list of some, got .{}, {"solid": 0}.'),
+        (lambda bank: synthetic.read_contents("[]"), "or a list of some, got"),
         (lambda bank: synthetic.Content(articulated=("horse",)), r"some of quadruped, .*, got \('horse',\)"),
         (lambda bank: synthetic.Content(actors=(4, 3)), r"two counts in order, got \(4, 3\)"),
         (lambda bank: synthetic.track_clip(synthetic.scene(0, SIZE, bank), [0.0], 4), "times should be at least 2"),

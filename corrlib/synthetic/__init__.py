@@ -13,7 +13,7 @@ from .clips import track_clip as track_clip
 from .content import HELD_OUT as HELD_OUT
 from .content import LAYERS as LAYERS
 from .content import Content as Content
-from .content import read_content as read_content
+from .content import read_contents as read_contents
 from .content import scene as scene
 from .scenes import Scene as Scene
 

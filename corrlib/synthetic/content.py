@@ -77,20 +77,26 @@ class Content:
             raise ValueError(f"scene: actors should be two counts in order, got {self.actors}.")
 
 
-def read_content(text: str) -> Content:
-    """A content from the fields, as JSON, in which it differs from the default: `{"solids": 0, "speed": [1, 9]}`.
+def read_contents(text: str) -> tuple[Content, ...]:
+    """Contents from the fields, as JSON, in which they differ from the default.
+
+    Args:
+        text: of one, `{"solids": 0, "speed": [1, 9]}`, or a list of those, which clips take in turn.
 
     Raises:
-        ValueError: it is no JSON object, or names no field of Content.
+        ValueError: it is neither a JSON object nor a list of some, or names no field of Content.
     """
     try:
-        fields = json.loads(text)
+        read = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"read_content: expected a JSON object, got {text!r}: {error}.") from error
-    known = Content.__dataclass_fields__
-    if not isinstance(fields, dict) or not fields.keys() <= known.keys():
-        raise ValueError(f"read_content: expected a JSON object of {', '.join(known)}, got {text}.")
-    return Content(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        raise ValueError(f"read_contents: expected a JSON object, got {text!r}: {error}.") from error
+    every, known = read if isinstance(read, list) else [read], Content.__dataclass_fields__
+    if not every or not all(isinstance(fields, dict) and fields.keys() <= known.keys() for fields in every):
+        raise ValueError(f"read_contents: expected a JSON object of {', '.join(known)}, or a list of some, got {text}.")
+    return tuple(
+        Content(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        for fields in every
+    )
 
 
 LAYERS = Content(solids=0.0, figures=0.0)  # flat layers only

@@ -138,11 +138,15 @@ def predict(folder: str, files: tuple[str, ...], pairs: tuple[tuple[str, str], .
 @main.command(epilog="Example: python -m corrlib table results/04_evaluation.1/metrics.json")
 @click.argument("path", type=click.Path())
 @click.option("--benchmark", default="", help="Only this one.")
+@click.option("--overview", is_flag=True, help="One table of all benchmarks' main numbers.")
 @click.option("--link", is_flag=True, help="Make each number a link to the file, as the README has them.")
-def table(path: str, benchmark: str, link: bool) -> None:
-    """Print the numbers of a metrics.json as Markdown tables, one a benchmark."""
+def table(path: str, benchmark: str, overview: bool, link: bool) -> None:
+    """Print the numbers of a metrics.json as Markdown tables, one a benchmark, or one of them all."""
     try:
         metrics = report.read_metrics(path)
+        if overview:
+            click.echo(report.overview(metrics, path if link else ""))
+            return
         names = [benchmark] if benchmark else sorted({key.split(".")[0] for key in metrics})
         click.echo("\n\n".join(report.table(metrics, name, path if link else "") for name in names))
     except (FileNotFoundError, ValueError) as error:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import statistics
 from pathlib import Path
 
 # Single thresholds, whose means or likes stand beside them; errors and intervals, which stand behind their number;
@@ -99,21 +100,60 @@ def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
     heads = [c.removeprefix(f"{columns[0]}_") if "_minus_" in c else c for c in columns]
     heads = [f"{head}, {'%' if units[c] == 'fraction' else units[c]}" for head, c in zip(heads, columns)]
 
-    def cell(key: str | None) -> str:
-        if key is None:
-            return ""
-        text = show(metrics[key])
-        text = f'[{text}]({link} "{key}")' if link else text
-        return f"{text} ± {cell(f'{key}_se')}" if f"{key}_se" in metrics else text
-
     def rank(method: str) -> tuple:
         key = rows[method].get(columns[0])
         value = metrics[key]["value"] if key else None
         lower_is_better = units[columns[0]] != "fraction"
         return (value is None, (value or 0) * (1 if lower_is_better else -1), method)
 
-    body = [[method, *(cell(rows[method].get(c)) for c in columns)] for method in sorted(rows, key=rank)]
+    order = sorted(rows, key=rank)
+    body = [[method, *(_cell(metrics, rows[method].get(c, ""), link) for c in columns)] for method in order]
     return _align([[benchmark, *heads], *body])
+
+
+def overview(metrics: dict[str, dict], link: str = "") -> str:
+    """All benchmarks as one Markdown table: their main numbers as rows, methods as columns, the best one first.
+
+    Behind them stands how far that one is from each that it was compared with clip by clip, ± one standard error.
+
+    Args:
+        metrics: from `read_metrics`.
+        link: the file the numbers link to, if they should.
+
+    Raises:
+        ValueError: no main number is recorded.
+    """
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for key, entry in metrics.items():
+        benchmark, method, metric = key.split(".")
+        if metric in FIRST and entry["value"] is not None:
+            worth = entry["value"] * (1 if entry["unit"] == "fraction" else -1)
+            rows.setdefault((benchmark, metric), {})[method] = worth
+    if not rows:
+        raise ValueError(f"overview: none of {', '.join(FIRST)} is recorded.")
+    places: dict[str, list[float]] = {}
+    for worths in rows.values():
+        for method, worth in worths.items():
+            places.setdefault(method, []).append(sum(other > worth for other in worths.values()) / len(worths))
+    methods = sorted(places, key=lambda method: (statistics.mean(places[method]), method))
+    others = sorted({key.partition("_minus_")[2] for key in metrics} & set(methods))
+    body = []
+    for benchmark, metric in sorted(rows, key=lambda row: (FIRST.index(row[1]), row[0])):
+        keys = [f"{benchmark}.{method}.{metric}" for method in methods]
+        unit = next(metrics[key]["unit"] for key in keys if key in metrics)
+        keys += [f"{keys[0]}_minus_{other}" for other in others]
+        name = f"{benchmark}, {metric}, {'%' if unit == 'fraction' else unit}"
+        body.append([name, *(_cell(metrics, key, link) for key in keys)])
+    return _align([["", *methods, *(f"{methods[0]} - {other}" for other in others)], *body])
+
+
+def _cell(metrics: dict[str, dict], key: str, link: str) -> str:
+    """A number with its standard error, if it has one; empty where there is none."""
+    if key not in metrics:
+        return ""
+    text = show(metrics[key])
+    text = f'[{text}]({link} "{key}")' if link else text
+    return f"{text} ± {_cell(metrics, f'{key}_se', link)}" if f"{key}_se" in metrics else text
 
 
 def _place(column: str) -> tuple:

@@ -46,6 +46,21 @@ def test_table_puts_a_standard_error_behind_its_difference():
     assert '± [10.0](x.json "a.m.delta_avg_minus_dis_se")' in report.table(metrics, "a", link="x.json")
 
 
+def test_overview_has_a_row_for_each_main_number_and_the_best_method_first():
+    ends = {"_minus_dis": 0.0957, "_minus_dis_se": 0.01}
+    metrics = METRICS | {f"procedural.shipped.delta_avg{e}": METRICS["flow.dis.epe"] | {"unit": "fraction", "value": v}
+                         for e, v in ends.items()}  # fmt: skip
+    assert report.overview(metrics).splitlines() == [
+        "|                          | shipped | sift |  dis | shipped - dis |",
+        "| ------------------------ | ------: | ---: | ---: | ------------: |",
+        "| procedural, delta_avg, % |    75.0 |      | 65.4 |     9.6 ± 1.0 |",
+        "| flow, epe, px            |         | 0.50 | 1.24 |               |",
+    ]
+    assert '[65.4](a.json "procedural.dis.delta_avg")' in report.overview(metrics, "a.json")
+    with pytest.raises(ValueError, match=r"none of delta_avg, .* is recorded"):
+        report.overview({"a.b.time": METRICS["procedural.dis.time"]})
+
+
 def test_table_error():
     with pytest.raises(ValueError, match="no benchmark davis; recorded are flow, procedural"):
         report.table(METRICS, "davis")

@@ -67,13 +67,13 @@ def keep(run: str | os.PathLike, folder: str | os.PathLike, name: str = "") -> P
 
 
 def show(entry: dict) -> str:
-    """A recorded number as it is printed: per cent with one decimal, pixels with two, else three digits."""
+    """A recorded number as it is printed: per cent with one decimal, pixels with two, else three digits or more."""
     value, unit = entry["value"], entry["unit"]
     if value is None or math.isnan(value):
         return "–"
     if unit == "fraction":
         return f"{100 * value:.1f}"
-    return f"{value:.2f}" if unit == "px" else f"{value:.3g}"
+    return f"{value:.2f}" if unit == "px" else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:

@@ -21,6 +21,8 @@ def test_show():
     assert [report.show(entry) for entry in METRICS.values()] == [
         "65.4", "10.0", "12.3", "75.0", "1.24", "–", "0.50",
     ]  # fmt: skip
+    sizes = [report.show({"value": value, "unit": "MiB"}) for value in (0.00012, 999.4, 1039.6, 12345.0)]
+    assert sizes == ["0.00012", "999", "1,040", "12,345"]
 
 
 def test_table_puts_the_best_first_and_leaves_out_single_thresholds():

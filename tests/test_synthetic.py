@@ -286,6 +286,10 @@ def test_content_is_what_is_drawn(bank):
     assert all(s.lens.shutter == s.lens.quality == s.lens.shadow == 0 and not s.motion.camera.wave.any() for s in made)
     assert {int(a.member.max()) for s in made for a in s.actors if hasattr(a, "member")} == {0}
     assert any(s.lens.shutter and s.lens.quality for s in kinds(replace(bare, motion_blur=1.0, compression=1.0))[0])
+    soft = [s.lens.blur for s in made]
+    assert max(soft) > 0.8 and [s.lens.blur for s in kinds(replace(bare, softness=0.3))[0]] == pytest.approx(
+        [0.3 * sigma for sigma in soft]
+    )
 
 
 def test_content_is_read_from_json():
@@ -317,6 +321,7 @@ def test_blur_spreads_evenly_about_the_middle():
         (lambda bank: synthetic.read_contents('{"solid": 0}'), 'object of sheets, solids, .*, got {"solid": 0}'),
         (lambda bank: synthetic.read_contents('[{}, {"solid": 0}]'), 'or a list of some, got .{}, {"solid": 0}.'),
         (lambda bank: synthetic.read_contents("[]"), "or a list of some, got"),
+        (lambda bank: synthetic.Content(softness=-1.0), "softness should be at least 0, got -1.0"),
         (lambda bank: synthetic.Content(articulated=("horse",)), r"some of quadruped, .*, got \('horse',\)"),
         (lambda bank: synthetic.Content(actors=(4, 3)), r"two counts in order, got \(4, 3\)"),
         (lambda bank: synthetic.track_clip(synthetic.scene(0, SIZE, bank), [0.0], 4), "times should be at least 2"),

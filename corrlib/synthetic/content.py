@@ -7,7 +7,7 @@ perspective), the background at 0.2 to 0.8, and the camera adds its own pan, rol
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import UInt8
@@ -59,6 +59,8 @@ class Content:
     noise: float = 0.8
     compression: float = 0.4
     cast: float = 0.5
+    # pixels; not in the repr, of which the hash of a benchmark is made
+    softness: float = field(default=1.0, repr=False)  # sigma of the most that a scene is blurred by everywhere
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -73,6 +75,8 @@ class Content:
         for field, known in named.items():
             if not getattr(self, field) or not set(getattr(self, field)) <= set(known):
                 raise ValueError(f"scene: {field} should be some of {', '.join(known)}, got {getattr(self, field)}.")
+        if self.softness < 0:
+            raise ValueError(f"scene: softness should be at least 0, got {self.softness}.")
         if not 0 <= self.actors[0] <= self.actors[1]:
             raise ValueError(f"scene: actors should be two counts in order, got {self.actors}.")
 
@@ -285,7 +289,7 @@ def _lens(dice: Dice, unit: float, pace: float, seed: int, content: Content) -> 
         shutter=sometimes(content.motion_blur, 0.15, 0.6),
         aperture=sometimes(content.defocus, 0.8, 3.0) * unit,
         focus=Swing(torch.tensor(dice(0.9, 2.5)), *(dice.many(2, high=high) for high in (0.4, 0.2, 6.3))),
-        blur=dice(0.0, 1.0),
+        blur=dice(0.0, content.softness),
         noise=sometimes(content.noise, 0.002, 0.03),
         quality=int(dice(25, 90)) * dice.chance(content.compression),
         seed=seed,

@@ -72,9 +72,9 @@ class Content:
                 f"got {self.sheets}, {self.solids} and {self.figures}."
             )
         named = {"rigid": RIGID, "articulated": ARTICULATED, "outlines": OUTLINES}
-        for field, known in named.items():
-            if not getattr(self, field) or not set(getattr(self, field)) <= set(known):
-                raise ValueError(f"scene: {field} should be some of {', '.join(known)}, got {getattr(self, field)}.")
+        for name, known in named.items():
+            if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
+                raise ValueError(f"scene: {name} should be some of {', '.join(known)}, got {getattr(self, name)}.")
         if self.softness < 0:
             raise ValueError(f"scene: softness should be at least 0, got {self.softness}.")
         if not 0 <= self.actors[0] <= self.actors[1]:

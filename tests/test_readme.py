@@ -17,7 +17,7 @@ import corrlib
 from corrlib import __main__, report
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
-REPORTED = ("results/reported", "results/reported/video", "results/reported/scaling")
+REPORTED = ("results/reported", "results/reported/claims", "results/reported/video", "results/reported/scaling")
 FOLDERS = ("", "notebooks", "data", "corrlib/weights", *REPORTED)
 PAGES = [ROOT / folder / "README.md" for folder in FOLDERS]
 NUMBER = re.compile(r'\[([^\]]+)\]\((\S+?\.json) "([^"]+)"\)')

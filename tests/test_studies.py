@@ -21,10 +21,11 @@ TINY = replace(
 STUDY = CLAIMS._replace(config=TINY)
 
 
-def test_there_are_the_ten_arms():
-    assert len(CLAIMS.arms) == 10
+def test_there_are_the_ten_arms_and_a_sharper_teacher():
+    assert len(CLAIMS.arms) == 11
+    assert CLAIMS.arms["teacher_sharp"].changes == {"label": "teacher", "label_temperature": 0.015}
     for kind in ("bilinear", "teacher"):
-        parts = {name: (w.reconstruction, w.domain) for name, (c, w) in CLAIMS.arms.items() if c["label"] == kind}
+        parts = {name: (w.reconstruction, w.domain) for name, (c, w) in CLAIMS.arms.items() if c == {"label": kind}}
         assert sorted(parts.values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 

@@ -91,7 +91,8 @@ def compare(one: dict[str, list[float]], other: dict[str, list[float]], draws: i
 
     Returns:
         mean of the differences; low and high of its 95 % interval, of which both seeds and clips are
-        drawn again; `seeds`, how many, and `spread`, the standard deviation of their means.
+        drawn again, NaN of one clip and one seed; `seeds`, how many, and `spread`, the standard
+        deviation of their means.
 
     Raises:
         ValueError: there is no seed that both have.
@@ -105,6 +106,8 @@ def compare(one: dict[str, list[float]], other: dict[str, list[float]], draws: i
     random = np.random.default_rng(0)
     rows, columns = random.integers(S, size=(draws, S, 1)), random.integers(C, size=(draws, 1, C))
     low, high = np.quantile(differences[rows, columns].mean(axis=(1, 2)), [0.025, 0.975])
+    if S * C == 1:
+        low = high = float("nan")
     each = differences.mean(axis=1)
     spread = float(each.std(ddof=1)) if S > 1 else float("nan")
     found = {"mean": float(each.mean()), "low": float(low), "high": float(high), "spread": spread}

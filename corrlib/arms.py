@@ -37,7 +37,9 @@ class DrawnOnce(Dataset):
         folder: where to keep them, about 100 KiB a clip of two frames of 128 x 128.
     """
 
-    FIELDS = ("frames", "size", "points", "max_gap", "textures", "texture_folder", "photographs", "content", "seed")
+    FIELDS = (
+        "frames", "size", "points", "max_gap", "textures", "texture_folder", "photographs", "vivid", "content", "seed",
+    )  # fmt: skip
 
     def __init__(self, config: TrainConfig, folder: str | Path):
         self.drawn = ProceduralClips(config)

@@ -30,6 +30,7 @@ class TrainConfig:
     textures: int = 96  # at hand at a time
     texture_folder: str = ""  # of images and videos that half of them are made of
     photographs: bool = True  # among the textures; without, all of them are procedural
+    vivid: bool = False  # procedural textures of four families only, in strong colours
     content: str = "{}"  # what differs from synthetic.Content, as JSON; clips take those of a list in turn
     labelled: str = "procedural"  # LABELLED: where the clips with known motion come from
     data_root: str = ""  # the folder of that data set, or of shards that write-shards wrote

@@ -36,8 +36,7 @@ ADDED = {
     "_both": LossWeights(reconstruction=1.0, domain=1.0),
 }
 # What the paper claims. Textures without photographs, so that synthetic and real video differ; a colour is dropped in
-# all arms alike. At the paper's temperature labels of our teacher spread over 3 fine cells and 5 coarse ones; those of
-# `teacher_sharp` over 1 and 0.5, chosen by that alone.
+# all arms alike. At the paper's temperature our teacher's labels are broad; those of `teacher_sharp` are not.
 CLAIMS = Study(
     "claims",
     TrainConfig(

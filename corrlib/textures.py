@@ -28,6 +28,8 @@ FAMILIES = {
     "train": ["fractal", "checks", "stripes", "patches", "fur", "skin", "text"],
     "val": ["fractal", "leaves", "cloth"],
 }
+COLOURFUL = ("fractal", "checks", "stripes", "patches")  # the families that vivid textures are of
+VIVID = 0.35  # how far the hues of a palette differ at most; in vivid textures always
 LINES = 384  # that a photograph, or a frame of a video, is reduced to
 STILLS = 6  # frames of a video, spread over its first
 WATCHED = 240  # frames
@@ -83,11 +85,11 @@ def uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
-def palette(count: int, generator: torch.Generator) -> Float[Tensor, "count 3"]:
+def palette(count: int, generator: torch.Generator, vivid: bool = False) -> Float[Tensor, "count 3"]:
     """A few colours that differ in lightness and, in vivid palettes more than in others, in hue."""
-    vivid = uniform(0.05, 0.35, generator) * torch.randn(count, 3, generator=generator)
-    tone = uniform(0.0, 0.15, generator) * torch.randn(3, generator=generator)
-    return (torch.linspace(0.05, 0.95, count)[:, None] + tone + vivid).clamp(0, 1)
+    hue = (VIVID if vivid else uniform(0.05, VIVID, generator)) * torch.randn(count, 3, generator=generator)
+    tone = 0.0 if vivid else uniform(0.0, 0.15, generator) * torch.randn(3, generator=generator)
+    return (torch.linspace(0.05, 0.95, count)[:, None] + tone + hue).clamp(0, 1)
 
 
 def noise(size: int, slope: float, channels: int, generator: torch.Generator) -> Float[Tensor, "channels S S"]:
@@ -99,14 +101,17 @@ def noise(size: int, slope: float, channels: int, generator: torch.Generator) ->
     return field / field.std(dim=(1, 2), keepdim=True)
 
 
-def fractal(size: int, generator: torch.Generator) -> Float[Tensor, "3 S S"]:
+def fractal(size: int, generator: torch.Generator, vivid: bool = False) -> Float[Tensor, "3 S S"]:
     """Coloured 1 / f noise, from cloudy to grainy."""
     field = noise(size, uniform(0.7, 1.6, generator), 3, generator)
-    mix = torch.tensor([1.0, 0, 0]) + uniform(0.1, 0.6, generator) * torch.randn(3, 3, generator=generator)
+    if vivid:
+        mix = torch.eye(3) * 0.5 + torch.rand(3, 3, generator=generator) - 0.5
+    else:
+        mix = torch.tensor([1.0, 0, 0]) + uniform(0.1, 0.6, generator) * torch.randn(3, 3, generator=generator)
     return (0.5 + 0.22 * torch.einsum("ij,jhw->ihw", mix, field) * uniform(0.7, 1.6, generator)).clamp(0, 1)
 
 
-def periodic(size: int, generator: torch.Generator, both_axes: bool) -> Float[Tensor, "3 S S"]:
+def periodic(size: int, generator: torch.Generator, both_axes: bool, vivid: bool = False) -> Float[Tensor, "3 S S"]:
     """Stripes, or checks, of random width and angle, edges bent by noise, over a shaded ground."""
     angle, period = uniform(0, math.pi, generator), uniform(10, 48, generator)
     xy = coords.grid((size, size)) + 3 * noise(size, 1.6, 2, generator).permute(1, 2, 0)
@@ -116,18 +121,18 @@ def periodic(size: int, generator: torch.Generator, both_axes: bool) -> Float[Te
         across = xy @ torch.tensor([-math.sin(angle), math.cos(angle)])
         wave = wave * torch.sin(2 * math.pi * across / period)
     weight = torch.sigmoid(wave * 8)
-    a, b = palette(2, generator)
+    a, b = palette(2, generator, vivid)
     picture = a[:, None, None] * weight + b[:, None, None] * (1 - weight)
     return (picture + 0.12 * noise(size, 1.1, 3, generator)).clamp(0, 1)
 
 
-def patches(size: int, generator: torch.Generator) -> Float[Tensor, "3 S S"]:
+def patches(size: int, generator: torch.Generator, vivid: bool = False) -> Float[Tensor, "3 S S"]:
     """A mosaic of the cells nearest to random seeds, each of its own colour and grain."""
     count = int(uniform(30, 160, generator))
     seeds = torch.rand(count, 2, generator=generator) * size
     bent = coords.grid((size, size)) + 4 * noise(size, 1.6, 2, generator).permute(1, 2, 0)
     nearest = torch.cdist(bent.reshape(-1, 2), seeds).argmin(dim=1).reshape(size, size)
-    picture = palette(count, generator)[torch.randperm(count, generator=generator)][nearest].permute(2, 0, 1)
+    picture = palette(count, generator, vivid)[torch.randperm(count, generator=generator)][nearest].permute(2, 0, 1)
     return (picture + 0.1 * noise(size, 0.9, 3, generator)).clamp(0, 1)
 
 
@@ -227,7 +232,12 @@ def crop(picture: Float[Tensor, "3 H W"], size: int, generator: torch.Generator)
 
 
 def texture(
-    split: str, size: int, generator: torch.Generator, own: tuple[Path, ...] = (), photographs: bool = True
+    split: str,
+    size: int,
+    generator: torch.Generator,
+    own: tuple[Path, ...] = (),
+    photographs: bool = True,
+    vivid: bool = False,
 ) -> Float[Tensor, "3 S S"]:
     """A random texture of the "train" or "val" split: six in ten a photograph, or a picture of one's own."""
     if own and uniform(0, 1, generator) < 0.5:
@@ -236,17 +246,25 @@ def texture(
     if photographs and uniform(0, 1, generator) < 0.6:
         names = PHOTOGRAPHS[split]
         return crop(photograph(names[int(uniform(0, len(names), generator))]), size, generator)
-    families = FAMILIES[split]
+    families = [name for name in FAMILIES[split] if not vivid or name in COLOURFUL]
     family = families[int(uniform(0, len(families), generator))]
     if family in ("checks", "stripes"):
-        return periodic(size, generator, both_axes=family == "checks")
+        return periodic(size, generator, family == "checks", vivid)
+    if vivid:
+        return {"fractal": fractal, "patches": patches}[family](size, generator, vivid)
     made = {"fractal": fractal, "patches": patches, "leaves": leaves, "fur": fur, "skin": skin, "cloth": cloth}
     return {**made, "text": text}[family](size, generator)
 
 
 @functools.lru_cache(maxsize=2)
 def bank(
-    split: str, count: int, size: int, seed: int, own: tuple[Path, ...] = (), photographs: bool = True
+    split: str,
+    count: int,
+    size: int,
+    seed: int,
+    own: tuple[Path, ...] = (),
+    photographs: bool = True,
+    vivid: bool = False,
 ) -> UInt8[Tensor, "count 3 S S"]:
     """A fixed set of textures, drawn once and shared by many scenes.
 
@@ -257,10 +275,11 @@ def bank(
         seed: the same seed gives the same textures.
         own: images and videos of which half of them are made (`sources`).
         photographs: without, all others come from the procedural families.
+        vivid: these are of four families only, in strong colours.
 
     Raises:
         ValueError: one of those files is broken.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = (texture(split, size, generator, own, photographs) for _ in range(count))
+    drawn = (texture(split, size, generator, own, photographs, vivid) for _ in range(count))
     return torch.stack([(picture * 255).round().to(torch.uint8) for picture in drawn])

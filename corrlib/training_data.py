@@ -68,9 +68,10 @@ class ProceduralClips(Dataset):
         gaps = torch.exp(torch.rand(config.frames - 1, generator=g) * math.log(config.max_gap))
         times = [0.0, *gaps.cumsum(0).tolist()]
         bank_seed = config.seed * 1_000_003 + index // CLIPS_PER_BANK
-        drawn = ("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, self.own, config.photographs)
+        which = (self.own, config.photographs, config.vivid)
+        bank = textures.bank("train", config.textures, synthetic.TEXTURE_SIZE, bank_seed, *which)
         content = self.contents[index % len(self.contents)]
-        made = synthetic.scene(seed, (config.size, config.size), textures.bank(*drawn), content=content)
+        made = synthetic.scene(seed, (config.size, config.size), bank, content=content)
         return synthetic.track_clip(made, times, config.points, query_frames=config.frames, masks=self.masks)
 
 

@@ -1,5 +1,7 @@
 """The command line for one's own video, on real clips; what it writes, and what it refuses."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -100,3 +102,14 @@ def test_what_train_refuses(tmp_path, options, message):
     done = CliRunner().invoke(__main__.main, ["train", str(tmp_path / "out.safetensors"), *options])
     assert done.exit_code == 1 and message in done.output, done.output
     assert not list(tmp_path.iterdir())
+
+
+def test_tables_of_recorded_numbers(tmp_path):
+    entry = {"value": 0.5, "unit": "fraction", "count": 3}
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({"a.m.delta_avg": entry, "b.m.pck_2": entry}))
+    assert call("table", path).output.count("50.0") == 2 and "| b " in call("table", path).output
+    assert "50.0" in call("table", path, "--benchmark", "a").output
+    overview = call("table", path, "--overview", "--link").output
+    assert "| a, delta_avg, % |" in overview and f'[50.0]({path} "a.m.delta_avg")' in overview and "pck" not in overview
+    assert "Error: read_metrics: no file" in call("table", tmp_path / "gone.json").output

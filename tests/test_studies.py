@@ -105,6 +105,10 @@ def test_comparison_by_hand():
     assert same["mean"] == same["low"] == same["high"] == 0
     gap = arm_scores.compare({"0": [0.1, math.nan]}, {"0": [0.3, 0.5]})
     assert gap["mean"] == pytest.approx(0.2) and gap["clips"] == 1 and math.isnan(gap["spread"])
+    alone = arm_scores.compare(
+        {"0": [0.1]}, {"0": [0.3]}
+    )  # nothing to draw again: no interval, and not one of no width
+    assert alone["mean"] == pytest.approx(0.2) and math.isnan(alone["low"]) and math.isnan(alone["high"])
     with pytest.raises(ValueError, match="a seed in common"):
         arm_scores.compare({"0": [1.0]}, {"1": [1.0]})
 

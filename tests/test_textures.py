@@ -77,6 +77,19 @@ def test_bank_is_the_same_for_the_same_seed_only():
     assert one.dtype == torch.uint8
 
 
+def test_vivid_textures_are_of_four_families_in_strong_colours(monkeypatch):
+    def hue(vivid):
+        pictures = textures.bank("train", 30, 32, seed=0, photographs=False, vivid=vivid).float()
+        return (pictures.amax(1) - pictures.amin(1)).mean()
+
+    assert hue(True) > 1.3 * hue(False)
+    for name in ("fur", "skin", "text"):
+        monkeypatch.delattr(textures, name)
+    textures.bank("train", 40, 16, seed=1, photographs=False, vivid=True)
+    with pytest.raises(NameError):
+        textures.bank("train", 40, 16, seed=1, photographs=False)
+
+
 def test_noise_slope_is_the_spectrum():
     """White noise has equal power at all frequencies, 1 / f noise much less in the high ones."""
     g = torch.Generator().manual_seed(0)

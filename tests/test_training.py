@@ -81,6 +81,8 @@ def test_content_and_textures_are_those_asked_for(tmp_path):
     )
     videos = [clips[1].video for clips in (plain, flat, own)]
     assert not torch.equal(videos[0], videos[1]) and not torch.equal(videos[0], videos[2])
+    vivid = training.ProceduralClips(replace(TINY, vivid=True))
+    assert not torch.equal(vivid[1].video, videos[0])
     turns = training.ProceduralClips(replace(TINY, content='[{}, {"solids": 0, "figures": 0}]'))
     assert torch.equal(turns[2].video, plain[2].video) and torch.equal(turns[1].video, videos[1])
     with pytest.raises(FileNotFoundError, match="textures: no folder"):

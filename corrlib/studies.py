@@ -4,6 +4,7 @@ Nothing here computes anything. `python -m corrlib study NAME FOLDER` trains the
 `score-study` puts them to benchmarks; `arms` and `arm_scores` do the work.
 """
 
+import json
 from typing import Any, NamedTuple
 
 from .losses import LossWeights
@@ -61,6 +62,10 @@ RECIPE = Study(
     (*POINTS, "davis2017", "middlebury", "flyingchairs", "sintel"),
     masks=True,
 )
+# Swift and easy to see, every second clip of flat layers alone.
+EASY = dict.fromkeys(("distractor", "camouflage", "herd", "smooth"), 0) | {"speed": [0.7, 30]}
+EASY |= dict.fromkeys(("motion_blur", "defocus", "shadow", "changing_light", "noise", "compression", "cast"), 0)
+MIXED = json.dumps([EASY, EASY | {"solids": 0, "figures": 0}])
 # What the drawn video is worth, part by part. An arm `first` in the folder is of the first generator, flat layers only.
 SHORT = TrainConfig(steps=1200, clips=4, frames=3, size=128, points=128, appearance=0.7)
 VIDEO = Study(
@@ -74,9 +79,11 @@ VIDEO = Study(
         "no_figures": Arm({"content": '{"figures": 0}'}),
         "no_blur": Arm({"content": '{"motion_blur": 0, "defocus": 0}'}),
         "no_distractors": Arm({"content": '{"distractor": 0, "camouflage": 0, "herd": 0}'}),
+        "easy_vivid": Arm({"content": MIXED, "vivid": True}),
     },
     (
         ("first", "whole"),
+        ("first", "easy_vivid"),
         *((less, "whole") for less in ("near_frames", "no_solids", "no_figures", "no_blur", "no_distractors")),
         ("whole", "real_textures"),
     ),

@@ -21,8 +21,9 @@ TINY = replace(
 STUDY = CLAIMS._replace(config=TINY)
 
 
-def test_there_are_the_ten_arms_and_a_sharper_teacher():
-    assert len(CLAIMS.arms) == 11
+def test_there_are_the_ten_arms_a_sharper_teacher_and_a_stronger_adversary():
+    assert len(CLAIMS.arms) == 12 and CLAIMS.config.domain_strength == 1
+    assert CLAIMS.arms["bilinear_adversary_strong"].changes == {"label": "bilinear", "domain_strength": 10}
     assert CLAIMS.arms["teacher_sharp"].changes == {"label": "teacher", "label_temperature": 0.015}
     for kind in ("bilinear", "teacher"):
         parts = {name: (w.reconstruction, w.domain) for name, (c, w) in CLAIMS.arms.items() if c == {"label": kind}}

@@ -68,7 +68,10 @@ RECIPE = Study(
 # Swift and easy to see, every second clip of flat layers alone.
 EASY = dict.fromkeys(("distractor", "camouflage", "herd", "smooth"), 0) | {"speed": [0.7, 30]}
 EASY |= dict.fromkeys(("motion_blur", "defocus", "shadow", "changing_light", "noise", "compression", "cast"), 0)
-MIXED = json.dumps([EASY, EASY | {"solids": 0, "figures": 0}])
+FLAT = {"solids": 0, "figures": 0}
+MIXED = json.dumps([EASY, EASY | FLAT])
+# The flat layers of these move as slowly as elsewhere, and all of them bend.
+BENT = json.dumps([EASY, {name: 0 for name in EASY if name != "speed"} | FLAT | {"bent": 1}])
 # What the drawn video is worth, part by part. An arm `first` in the folder is of the first generator, flat layers only.
 SHORT = TrainConfig(steps=1200, clips=4, frames=3, size=128, points=128, appearance=0.7)
 VIDEO = Study(
@@ -83,10 +86,11 @@ VIDEO = Study(
         "no_blur": Arm({"content": '{"motion_blur": 0, "defocus": 0}'}),
         "no_distractors": Arm({"content": '{"distractor": 0, "camouflage": 0, "herd": 0}'}),
         "easy_vivid": Arm({"content": MIXED, "vivid": True}),
+        "bent_vivid": Arm({"content": BENT, "vivid": True}),
     },
     (
         ("first", "whole"),
-        ("first", "easy_vivid"),
+        *(("first", name) for name in ("easy_vivid", "bent_vivid")),
         *((less, "whole") for less in ("near_frames", "no_solids", "no_figures", "no_blur", "no_distractors")),
         ("whole", "real_textures"),
     ),

@@ -56,6 +56,24 @@ CLAIMS = Study(
     ),
     POINTS,
 )  # fmt: skip
+# Where this library departs from the paper's release: `bilinear` and `bilinear_adversary` of the study above, which
+# may lie in the same folder, and each with one thing done the other way: all colours shown, as by default; the rest
+# is the paper's.
+RAW = {"label": "bilinear", "domain_input": "raw", "domain_warm_up": False}
+DEPARTURES = CLAIMS._replace(
+    name="departures",
+    arms={name: CLAIMS.arms[name] for name in ("bilinear", "bilinear_adversary")}
+    | {
+        "all_colours": Arm({"label": "bilinear", "drop_channels": False}),
+        "own_place": Arm({"label": "bilinear", "window": "query", "radius": 24}),
+        "outside_zero": Arm({"label": "bilinear", "outside_zero": True}),
+        "adversary_raw": Arm(RAW, ADDED["_adversary"]),
+    },
+    compared=(
+        *(("bilinear", name) for name in ("all_colours", "own_place", "outside_zero")),
+        ("bilinear_adversary", "adversary_raw"),
+    ),
+)
 # What one hour of a processor core makes: the recipe of the shipped weights in one go, and the loss on masks.
 RECIPE = Study(
     "recipe",
@@ -108,4 +126,4 @@ SCALING = Study(
     (),
     POINTS,
 )
-STUDIES = {study.name: study for study in (CLAIMS, RECIPE, VIDEO, SCALING)}
+STUDIES = {study.name: study for study in (CLAIMS, DEPARTURES, RECIPE, VIDEO, SCALING)}

@@ -23,10 +23,11 @@ def train_study(
     """Train the arms of the study NAME, each seed of each, into FOLDER; what is there is kept.
 
     \b
-    claims   the four kinds of label, with reconstruction, adversary or both
-    recipe   an hour of a processor core for the shipped network, with and without the loss on masks
-    video    what the drawn video is worth, part by part
-    scaling  more steps, more textures, a wider network
+    claims      the four kinds of label, with reconstruction, adversary or both
+    departures  what the paper's way of one thing changes, where the default is another
+    recipe      an hour of a processor core for the shipped network, with and without the loss on masks
+    video       what the drawn video is worth, part by part
+    scaling     more steps, more textures, a wider network
 
     Stopped at any time, it goes on where it stopped. Several may run at once on different seeds or arms
     of one FOLDER, once the teacher (by_reconstruction) is there, if there is one.

@@ -10,9 +10,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from corrlib import __main__, arm_scores, arms, benchmarks, checkpoints, synthetic
+from corrlib import __main__, arm_scores, arms, benchmarks, checkpoints, recipes, synthetic
 from corrlib.arms import DrawnOnce
-from corrlib.studies import CLAIMS, STUDIES
+from corrlib.studies import CLAIMS, DEPARTURES, STUDIES
 from corrlib.training_data import ProceduralClips
 
 TINY = replace(
@@ -28,6 +28,17 @@ def test_there_are_the_ten_arms_a_sharper_teacher_and_a_stronger_adversary():
     for kind in ("bilinear", "teacher"):
         parts = {name: (w.reconstruction, w.domain) for name, (c, w) in CLAIMS.arms.items() if c == {"label": kind}}
         assert sorted(parts.values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_departures_change_one_thing_from_an_arm_that_the_claims_have():
+    ours, paper = DEPARTURES.config, recipes.PAPER.config
+    for base, name in DEPARTURES.compared:
+        (before, weights), (after, same) = CLAIMS.arms[base], DEPARTURES.arms[name]
+        assert DEPARTURES.arms[base] == CLAIMS.arms[base] and weights == same and DEPARTURES.config == CLAIMS.config
+        changed = {key for key, value in after.items() if before.get(key, getattr(ours, key)) != value}
+        assert changed
+        if name != "all_colours":
+            assert all(after[key] == getattr(paper, key) for key in changed)
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)

@@ -13,6 +13,8 @@ from .losses import LossWeights
 ENCODERS = ("small", "paper")
 LABELLED = ("procedural", "flyingthings3d", "flyingchairs", "shards")
 WINDOWS = ("target", "query")
+OPTIMIZERS = ("muon", "adamw")
+EARLIER = {"optimizer": "adamw"}  # what was used before there was a choice
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class TrainConfig:
     domain_warm_up: bool = True  # from 0 to that strength
     real_statistics: bool = False  # the running statistics of batch norm are those of real video alone
     # optimiser
+    optimizer: str = "muon"  # OPTIMIZERS: what moves the kernels of convolutions
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warm_up: float = 0.05  # share of the steps
@@ -79,6 +82,7 @@ class TrainConfig:
                 raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")
         labels.check_kind(self.label)
         known = {"encoder": ENCODERS, "labelled": LABELLED, "window": WINDOWS, "domain_input": alignment.INPUTS}
+        known["optimizer"] = OPTIMIZERS
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(
@@ -106,7 +110,8 @@ class TrainConfig:
 
 def completed(record: dict, of: type = TrainConfig) -> dict:
     """A record of settings, such as an earlier version wrote, with the defaults of fields that it does not know."""
-    return {field.name: field.default for field in fields(of)} | record
+    known = {field.name: field.default for field in fields(of)}
+    return known | {name: value for name, value in EARLIER.items() if name in known} | record
 
 
 class Recipe(NamedTuple):
@@ -140,6 +145,7 @@ PAPER = Recipe(
         domain_input="raw",
         domain_cells=0,
         domain_warm_up=False,
+        optimizer="adamw",
         learning_rate=1e-3,
         weight_decay=0.0,
         warm_up=0.0,

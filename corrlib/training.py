@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from . import alignment, coords, labels, processes, training_state
 from .encoder import PaperEncoder, PixelEncoder
 from .losses import LossWeights
+from .muon import Muon
 from .recipes import TrainConfig as TrainConfig
 from .samples import TrackClip
 from .training_data import ProceduralClips as ProceduralClips
@@ -80,7 +81,8 @@ def train(
     averaged = copy.deepcopy(encoder) if config.ema else None
     parts = {"encoder": encoder, "discriminator": discriminator}
     parameters = [p for part in parts.values() if part is not None for p in part.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    moves = Muon if config.optimizer == "muon" else torch.optim.AdamW
+    optimizer = moves(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     warm_up = max(1, int(config.steps * config.warm_up + 1e-9))
 
     def pace(step: int) -> float:
@@ -128,7 +130,7 @@ def train(
             follow(teacher, encoder, config.teacher_momentum)
         if averaged is not None:
             follow(averaged, encoder, min(config.ema, (step + 1) / (step + 10)))
-        record = {"step": step, "learning_rate": scheduler.get_last_lr()[0], "seconds": time.monotonic() - begun}
+        record = {"step": step, "learning_rate": scheduler.get_last_lr()[-1], "seconds": time.monotonic() - begun}
         record |= {"waited": waited} | {name: value.item() for name, value in found.items()}
         if discriminator is not None:
             record["domain_gradient"] = math.sqrt(record["domain_gradient"])

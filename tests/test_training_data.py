@@ -37,16 +37,20 @@ def write_things(root, frames0to1, flows, sequence="TRAIN/A/0000"):
         save_pfm(folder / "optical_flow" / sequence / kind / f"left/OpticalFlowInto{name}_{t:04d}_L.pfm", flow)
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def draw_sets(root, size):
     """FlyingThings3D and YouTube-VOS, each one short scene."""
-    root = tmp_path_factory.mktemp("raw")
     bank = textures.bank("train", 4, synthetic.TEXTURE_SIZE, 0)
-    made = synthetic.scene(3, SIZE, bank, (1.5, 1.5))
+    made = synthetic.scene(3, size, bank, (1.5, 1.5))
     there, back = synthetic.flow_pair(made, 0.0, 1.0), synthetic.flow_pair(made, 1.0, 0.0)
     write_things(root, (there.frame0, there.frame1), (there.flow_0to1, back.flow_0to1))
     for t in range(3):
         save_frame(root / f"YouTube-VOS/train/JPEGImages/0a/{5 * t:05d}.jpg", made.render([float(t)]).video[0])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("raw")
+    draw_sets(root, SIZE)
     return root
 
 

@@ -65,6 +65,7 @@ class TrainConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warm_up: float = 0.05  # share of the steps
+    last_rate: float = 0.0  # of a cosine's end, as a share of learning_rate
     clip_gradient: float = 1.0  # its largest norm; 0 for any
     accumulate: int = 1  # parts of a step's clips, one after the other, for less memory; each is averaged by itself
     ema: float = 0.0  # above 0, the weights kept and evaluated are this running mean, a shorter one at first
@@ -103,7 +104,7 @@ class TrainConfig:
             raise ValueError(f"TrainConfig: data_root should be the folder of {self.labelled}, got {self.data_root!r}.")
         if self.domain_strength < 0:
             raise ValueError(f"TrainConfig: domain_strength should be at least 0, got {self.domain_strength}.")
-        for name in ("teacher_momentum", "ema"):
+        for name in ("teacher_momentum", "ema", "last_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"TrainConfig: {name} should be in [0, 1), got {getattr(self, name)}.")
 
@@ -149,6 +150,7 @@ PAPER = Recipe(
         learning_rate=1e-3,
         weight_decay=0.0,
         warm_up=0.0,
+        last_rate=1e-3,
         clip_gradient=0.0,
         encoder="paper",
         bfloat16=False,

@@ -86,7 +86,8 @@ def train(
     warm_up = max(1, int(config.steps * config.warm_up + 1e-9))
 
     def pace(step: int) -> float:
-        return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+        fallen = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+        return min(1.0, (step + 1) / warm_up) * (config.last_rate + (1 - config.last_rate) * fallen)
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, pace)
     parts |= {"optimizer": optimizer, "scheduler": scheduler, "averaged": averaged}

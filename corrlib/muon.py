@@ -49,13 +49,17 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix (R, C) with its singular vectors, and singular values between about 0.7 and 1.2; zeros stay.
+    """A matrix (R, C) with its singular vectors, and singular values between about 0.7 and 1.2, less where they were
+    below a hundredth of its norm; zeros stay.
 
     Five steps of a Newton-Schulz iteration, whose numbers are Jordan's: steep at zero rather than exact at one.
     """
     found = matrix / (matrix.norm() + 1e-7)
     found = found.T if len(matrix) > matrix.shape[1] else found
+    gram = found @ found.T  # all that happens is a polynomial of it, so that the long rows wait for the last line
+    factor = one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     for _ in range(5):
-        gram = found @ found.T
-        found = 3.4445 * found + (2.0315 * gram @ gram - 4.775 * gram) @ found
+        times = 3.4445 * one - 4.775 * gram + 2.0315 * gram @ gram
+        factor, gram = times @ factor, times @ gram @ times
+    found = factor @ found
     return found.T if len(matrix) > matrix.shape[1] else found

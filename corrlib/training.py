@@ -81,8 +81,7 @@ def train(
     averaged = copy.deepcopy(encoder) if config.ema else None
     parts = {"encoder": encoder, "discriminator": discriminator}
     parameters = [p for part in parts.values() if part is not None for p in part.parameters()]
-    moves = Muon if config.optimizer == "muon" else torch.optim.AdamW
-    optimizer = moves(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = new_optimizer(parameters, config)
     warm_up = max(1, int(config.steps * config.warm_up + 1e-9))
 
     def pace(step: int) -> float:
@@ -190,6 +189,12 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 def new_encoder(config: TrainConfig) -> nn.Module:
     """An untrained encoder of the kind that a configuration names."""
     return PixelEncoder(config.width) if config.encoder == "small" else PaperEncoder(config.stage4)
+
+
+def new_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+    """What moves parameters as a configuration says."""
+    moves = Muon if config.optimizer == "muon" else torch.optim.AdamW
+    return moves(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def new_discriminator(encoder: nn.Module, config: TrainConfig) -> alignment.Discriminator:

@@ -50,7 +50,7 @@ def measure(config: TrainConfig, steps: int = 20, workers: int = 1, rounds: int 
 def seconds_per_step(config: TrainConfig, workers: int, naive: bool) -> float:
     """The mean time of a step, clips and all, without the first `WARM` ones."""
     encoder = network(config, naive).train()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate)
+    optimizer = training.new_optimizer(list(encoder.parameters()), config)
     begun = time.perf_counter()
     for step, batch in enumerate(batches(config, 0, workers)):
         if step == WARM:

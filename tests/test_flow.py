@@ -73,6 +73,27 @@ def test_consistency_alpha_and_beta():
     assert flow.visible_by_consistency(forward, backward, alpha=0.05)[0, 5, 5]
 
 
+@pytest.mark.parametrize(
+    ("forward", "backward", "seen", "seen_by_release"),
+    [
+        ((8, 0), (-6, 0), False, False),  # |gap|^2 is 4, which should be under 1.5; the release asks for 1.02
+        ((8, 0), (-6.9, 0), True, False),  # 1.21 < 1.62, not < 1.14
+        ((8, 0), (-7, 0), True, True),  # 1 < 1.63 and < 1.15
+        ((-8, 0), (7, 0), True, False),  # the same motion to the left: not < 0.83
+        ((0, -8), (0, 7), True, False),
+        ((1, 1), (-0.27, -1), False, True),  # 0.533 < 0.551, not < 0.531
+        ((40, 0), (-36.3, 0), True, True),  # 13.7 < 29.7 and < 14.5
+        ((-40, 0), (36.3, 0), True, False),  # not < 12.9
+        ((40, 0), (-36, 0), True, False),  # 16 < 29.5, not < 14.3
+    ],
+)
+def test_the_released_threshold_doubles_where_it_should_square(forward, backward, seen, seen_by_release):
+    """0.01 (|f|^2 + |b|^2) + 0.5 against 0.01 (2 (f_x + f_y) + |b|^2) + 0.5, for flows everywhere the same."""
+    flows = constant(*forward, (37, 101)), constant(*backward, (37, 101))
+    found = [flow.visible_by_consistency(*flows, legacy=legacy)[0, 18, 50] for legacy in (False, True)]
+    assert found == [seen, seen_by_release]
+
+
 def test_resize_flow_scales_each_axis():
     resized = flow.resize_flow(constant(4, 3, (30, 50)), (60, 25))
     assert resized.shape == (1, 2, 60, 25)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from corrlib import __main__, arm_scores, arms, benchmarks, checkpoints, recipes, synthetic
+from corrlib import __main__, arm_scores, arms, benchmarks, checkpoints, losses, recipes, synthetic
 from corrlib.arms import DrawnOnce
 from corrlib.studies import CLAIMS, DEPARTURES, STUDIES
 from corrlib.training_data import ProceduralClips
@@ -28,6 +28,30 @@ def test_there_are_the_ten_arms_a_sharper_teacher_and_a_stronger_adversary():
     for kind in ("bilinear", "teacher"):
         parts = {name: (w.reconstruction, w.domain) for name, (c, w) in CLAIMS.arms.items() if c == {"label": kind}}
         assert sorted(parts.values()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_the_papers_preset_has_the_papers_numbers():
+    """Those of its release, two slips of which are left out; 30 epochs of 40,302 pairs, windows of 49 x 49."""
+    config, weights = recipes.PRESETS["paper"]
+    assert config.steps * config.clips == 30 * 40_302
+    assert (2 * config.radius + 1) ** 2 == (2 * config.own_radius + 1) ** 2 == 2401
+    assert weights == losses.LossWeights(coarse=0.0, fine=1.0, reconstruction=1.0, domain=1.0, masks=0.0)
+    assert losses.COLOUR_SCALE == 20
+    numbers = {
+        "steps": 302_265, "clips": 4, "real_clips": 4, "frames": 2, "size": 256, "points": 0, "accumulate": 1,
+        "label_temperature": 0.07, "teacher_momentum": 0.0, "temperature": 0.07, "radius": 24, "own_radius": 24,
+        "references": 1, "real_gap": 1, "domain_strength": 1.0, "domain_cells": 0, "appearance": 0.0, "ema": 0.0,
+        "learning_rate": 1e-3, "last_rate": 1e-3, "weight_decay": 0.0, "warm_up": 0.0, "clip_gradient": 0.0,
+    }  # fmt: skip
+    kinds = {
+        "encoder": "paper", "optimizer": "adamw", "label": "teacher", "window": "query", "domain_input": "raw",
+        "labelled": "flyingthings3d",
+    }  # fmt: skip
+    on = dict.fromkeys(("outside_zero", "drop_channels"), True)
+    off = dict.fromkeys(("domain_warm_up", "coarse_reconstruction", "stage4", "real_statistics", "bfloat16"), False)
+    off |= dict.fromkeys(("legacy_label_norm", "legacy_consistency"), False)
+    expected = numbers | kinds | on | off
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_departures_change_one_thing_from_an_arm_that_the_claims_have():

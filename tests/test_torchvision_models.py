@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from corrlib import _torchvision, coords
+from corrlib import _torchvision, coords, losses, training, training_step
+from corrlib.encoder import PixelEncoder
 from corrlib.torchvision_models import RaftSmall, ResNet18Encoder
 
 
@@ -82,3 +84,30 @@ def test_safetensors_are_the_same(weights, tmp_path):
     image = torch.rand(1, 3, 32, 48)
     one, two = (ResNet18Encoder(p) for p in (weights / "resnet18.pth", tmp_path / "resnet18.safetensors"))
     assert torch.equal(one(image).fine, two(image).fine)
+
+
+def test_resnet18_teaches_our_encoder(weights, monkeypatch):
+    """Its lattices are ours: a step by its labels, each of which sums to 1, and it stays as it was."""
+    teacher, student = ResNet18Encoder(weights / "resnet18.pth"), PixelEncoder(width=8, fine_channels=16)
+    asked, sums = [], []
+    teacher.register_forward_hook(lambda *given: asked.append(given))
+
+    def watched(logits, label, valid, count):
+        sums.append(label.sum(dim=-1)[valid])
+        assert label.max() < 0.999  # soft
+        return losses.soft_label_cross_entropy(logits, label, valid, count)
+
+    monkeypatch.setattr(training_step, "soft_label_cross_entropy", watched)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    config = training.TrainConfig(steps=1, clips=1, frames=2, size=48, points=40, textures=4, label="teacher")
+    (record,) = training.train(student, config, teacher=teacher)
+    assert 0 < record["coarse"] < 10 and 0 < record["fine"] < 10
+    assert len(asked) == 1 and len(sums) == 4 and all(len(each) > 5 for each in sums)  # two scales, either way
+    torch.testing.assert_close(torch.cat(sums), torch.ones_like(torch.cat(sums)))
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    legacy = replace(config, legacy_label_norm=True)
+    with pytest.raises(ValueError, match="legacy_label_norm needs a teacher with raw features"):
+        training.train(student, legacy, teacher=teacher)
+    teacher.fine_lattice = coords.Lattice(4)
+    with pytest.raises(ValueError, match="the teacher should have the encoder's lattices"):
+        training.train(student, config, teacher=teacher)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from corrlib import baselines, processes, training, training_data
+from corrlib import baselines, coords, processes, training, training_data
 from corrlib.encoder import PixelEncoder
 from corrlib.losses import LossWeights
 from corrlib.training import TrainConfig
@@ -26,12 +26,23 @@ def weights_of(model):
     return torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
 
-def test_one_batch_can_be_learnt_by_heart():
-    """Overfit mode: both losses fall well below chance; one that is switched off does not."""
-    batch = next(training_data.batches(replace(TINY, appearance=0.0), 0, 0))
+def least(batch, lattice, size=TINY.size):
+    """The floor of a loss on bilinear labels, their entropy: of a point's shares between two columns and two rows."""
+    cells = coords.to_cells(batch.tracks, lattice)
+    share = cells.frac()
+    entropy = -(torch.special.xlogy(share, share) + torch.special.xlogy(1 - share, 1 - share)).sum(dim=-1)
+    within = cells.ceil().amax(dim=-1) < coords.lattice_size((size, size), lattice)[0]
+    counted = within & batch.visible.all(dim=1, keepdim=True)
+    return ((entropy * counted).sum(dim=(0, 2)) / counted.sum(dim=(0, 2))).mean().item()
 
-    def fall(weights):
-        """How far both losses fall; whatever is minimised, both are measured."""
+
+def test_one_batch_can_be_learnt_by_heart():
+    """Overfit mode: of what both losses have above their floors little is left; of one that is switched off, most."""
+    batch = next(training_data.batches(replace(TINY, appearance=0.0), 0, 0))
+    floors = {"coarse": least(batch, coords.Lattice(8)), "fine": least(batch, coords.Lattice(2))}
+
+    def left(weights):
+        """The share of both losses that is left; whatever is minimised, both are measured."""
         model = encoder()
         optimizer = torch.optim.Adam(model.parameters(), 5e-3)
         seen = []
@@ -41,18 +52,31 @@ def test_one_batch_can_be_learnt_by_heart():
             optimizer.zero_grad()
             (weights.coarse * losses["coarse"] + weights.fine * losses["fine"]).backward()
             optimizer.step()
-            seen.append({name: value.item() for name, value in losses.items()})
-        return {name: seen[0][name] - sum(s[name] for s in seen[-3:]) / 3 for name in ("coarse", "fine")}
+            seen.append({name: losses[name].item() - floor for name, floor in floors.items()})
+        assert all(value > 0 for record in seen for value in record.values())
+        return {name: sum(s[name] for s in seen[-3:]) / 3 / seen[0][name] for name in floors}
 
-    both, no_fine = fall(LossWeights()), fall(LossWeights(fine=0.0))
-    assert both["coarse"] > 1.5 and both["fine"] > 1.0
-    assert no_fine["coarse"] > 1.5 and no_fine["fine"] < 0.5 * both["fine"]
+    both, no_fine = left(LossWeights()), left(LossWeights(fine=0.0))
+    assert both["coarse"] < 0.15 and both["fine"] < 0.2
+    assert no_fine["coarse"] < 0.15 and no_fine["fine"] > 0.5
 
 
 def test_total_is_the_weighted_sum():
     batch = next(training_data.batches(TINY, 0, 0))
     losses = training.train_step(encoder(), None, batch, None, TINY, LossWeights(coarse=2.0, fine=0.5))
     assert losses["total"].item() == pytest.approx(2 * losses["coarse"].item() + 0.5 * losses["fine"].item(), rel=1e-5)
+
+
+def test_weights_are_those_of_the_gradients():
+    batch, gradients = next(training_data.batches(TINY, 0, 0)), []
+    for weights in (LossWeights(fine=0.0), LossWeights(coarse=0.0), LossWeights(coarse=0.5, fine=3.0)):
+        model = encoder()
+        torch.manual_seed(0)
+        training.add_gradients((model, None), [(batch, None)], TINY, weights, None, 1.0, processes.ALONE)
+        got = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+        gradients.append(torch.cat([each.flatten() for each in got]))
+    coarse, fine, both = gradients
+    torch.testing.assert_close(0.5 * coarse + 3 * fine, both, rtol=1e-3, atol=1e-3 * both.abs().max().item())
 
 
 def test_hidden_points_teach_nothing():

@@ -18,7 +18,7 @@ class Muon(torch.optim.AdamW):
         parameters: those of four dimensions are kernels.
         lr: the rate of AdamW, from which schedules start.
         times: the kernels' rate, in units of `lr`.
-        weight_decay: of all of them.
+        weight_decay: of all of them, a step at the rate of each.
 
     Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024); the scale of a step is
     that of Liu et al., Muon is scalable for LLM training (2025).

@@ -190,7 +190,8 @@ def _label_entropy(
     if config.outside_zero:
         logits = logits.masked_fill(outside, 0.0)
         similarity = None if similarity is None else similarity.masked_fill(outside, 0.0)
-    hidden = None if config.outside_zero else outside
+    # A cell that does not exist may answer, but only a teacher's label may lie there: no motion ends in it.
+    hidden = None if config.outside_zero and similarity is not None else outside
     label, valid = labels.soft_label(target, cells, config.label, config.sigma, similarity, hidden)
     counted = valid & seen
     count = together.total(counted.sum())

@@ -91,6 +91,15 @@ def test_inconsistent_flow_is_not_visible(tmp_path):
     assert not clip.visible[1].any()
 
 
+def test_the_released_consistency_is_used_where_asked_for(tmp_path):
+    """A way back of 6.9 pixels for 8 is seen, but not by the release, whose threshold is lower there."""
+    translated(tmp_path, 8, 0)
+    for path in (tmp_path / "FlyingThings3D/optical_flow").rglob("*Past*"):
+        save_pfm(path, torch.tensor([-6.9, 0.0])[:, None, None].expand(2, *SIZE))
+    seen = [FlowClips(settings(tmp_path, legacy_consistency=legacy))[0].visible[1] for legacy in (False, True)]
+    assert seen[0].float().mean() > 0.7 and not seen[1].any()
+
+
 def test_points_can_be_random_pixels(drawn):
     clip = FlowClips(settings(drawn, points=30))[1]
     assert clip.tracks.shape == (2, 30, 2) and clip.query_points[:, 0].eq(0).all()

@@ -230,6 +230,15 @@ def test_cells_outside_the_frame_have_a_product_of_zero_if_so_wished(outside_zer
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("label", ["hard", "bilinear", "gaussian"])
+def test_motion_never_puts_a_label_outside(label):
+    """Between the last fine cell and the frame's edge nothing is asked, whether or not cells outside may answer."""
+    video, seen = torch.rand(1, 2, 3, 32, 32), torch.ones(1, 2, 1, dtype=torch.bool)
+    edge = training_data.Batch(video, torch.full((1, 2, 1, 2), 31.0), seen)
+    config = replace(TINY, label=label, sigma=2.0, window="query", radius=2, outside_zero=True, bfloat16=False)
+    assert train_step(encoder(), None, edge, None, config, OFF)["fine"] == 0
+
+
 def test_running_statistics_can_be_those_of_real_video(labelled, real):
     weights = LossWeights(0.0, 1.0, 1.0)
     still, mixed = encoder(), encoder()

@@ -17,7 +17,8 @@ import corrlib
 from corrlib import __main__, report
 
 ROOT = Path(corrlib.__file__).resolve().parents[1]
-REPORTED = ("results/reported", "results/reported/claims", "results/reported/video", "results/reported/scaling")
+STUDIES = ("claims", "departures", "video", "scaling")
+REPORTED = ("results/reported", *(f"results/reported/{study}" for study in STUDIES))
 FOLDERS = ("", "notebooks", "data", "corrlib/weights", *REPORTED)
 PAGES = [ROOT / folder / "README.md" for folder in FOLDERS]
 NUMBER = re.compile(r'\[([^\]]+)\]\((\S+?\.json) "([^"]+)"\)')

@@ -12,7 +12,7 @@ class Muon(torch.optim.AdamW):
 
     As a matrix of one row an output channel, all singular values of such a step are about alike, so that the rarely
     asked directions are learnt as fast as the common ones. PyTorch's own `torch.optim.Muon` takes matrices only, and
-    multiplies in bfloat16, which takes a processor without such instructions ten times as long.
+    multiplies in bfloat16, which a processor without such instructions has to imitate.
 
     Args:
         parameters: those of four dimensions are kernels.

@@ -1,6 +1,6 @@
 """What decides a training, as frozen values: the settings, and the two recipes that this library has.
 
-`DEFAULT` is what the shipped weights are made by; `PAPER` is the paper's, as released. Nothing here
+`DEFAULT` is the best known (the shipped weights are of it, by AdamW); `PAPER` is the paper's, as released. Nothing here
 computes anything.
 """
 
@@ -82,8 +82,8 @@ class TrainConfig:
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")
         labels.check_kind(self.label)
-        known = {"encoder": ENCODERS, "labelled": LABELLED, "window": WINDOWS, "domain_input": alignment.INPUTS}
-        known["optimizer"] = OPTIMIZERS
+        known = {"encoder": ENCODERS, "labelled": LABELLED, "window": WINDOWS, "optimizer": OPTIMIZERS}
+        known |= {"domain_input": alignment.INPUTS}
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise ValueError(

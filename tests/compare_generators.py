@@ -32,13 +32,13 @@ print((time.process_time() - begun) / count)
 LEARN = """
 import sys, time, torch
 torch.set_num_threads(1)
-from corrlib import training, training_costs
+from corrlib import training_costs
 from corrlib.training import TrainConfig
 from corrlib.training_data import batches
 config = TrainConfig(steps=1)
 batch = next(batches(config, 0, 0))
 encoder = training_costs.network(config, naive=False).train()
-optimizer = training.new_optimizer(list(encoder.parameters()), config)
+optimizer = torch.optim.AdamW(encoder.parameters())
 for step in range(3 + int(sys.argv[1])):
     if step == 3:
         begun = time.process_time()

@@ -1,5 +1,6 @@
 """Training: losses fall, the data do not depend on the workers, and a stopped run goes on as if it had not."""
 
+import math
 import multiprocessing
 import shutil
 from dataclasses import replace
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from corrlib import baselines, coords, processes, training, training_data
+from corrlib import baselines, coords, processes, recipes, training, training_data
 from corrlib.encoder import PixelEncoder
 from corrlib.losses import LossWeights
+from corrlib.muon import Muon
 from corrlib.training import TrainConfig
 
 TINY = TrainConfig(steps=6, clips=1, frames=2, size=48, points=40, width=8, textures=4, learning_rate=5e-3)
@@ -65,6 +67,22 @@ def test_total_is_the_weighted_sum():
     batch = next(training_data.batches(TINY, 0, 0))
     losses = training.train_step(encoder(), None, batch, None, TINY, LossWeights(coarse=2.0, fine=0.5))
     assert losses["total"].item() == pytest.approx(2 * losses["coarse"].item() + 0.5 * losses["fine"].item(), rel=1e-5)
+
+
+def test_the_rate_falls_to_what_is_asked_for():
+    config = replace(TINY, steps=4, warm_up=0.0, last_rate=0.25)
+    rates = [record["learning_rate"] / config.learning_rate for record in training.train(encoder(), config)]
+    assert rates == pytest.approx([0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)])
+
+
+def test_the_optimiser_is_the_one_asked_for():
+    """And of a record from before there was a choice, the one of then."""
+    for name, moves in (("muon", Muon), ("adamw", torch.optim.AdamW)):
+        config = replace(TINY, optimizer=name, weight_decay=0.3)
+        made = training.new_optimizer(list(encoder().parameters()), config)
+        assert type(made) is moves and {group["weight_decay"] for group in made.param_groups} == {0.3}
+        assert made.param_groups[-1]["lr"] == config.learning_rate
+    assert recipes.completed({})["optimizer"] == "adamw" and "optimizer" not in recipes.completed({}, LossWeights)
 
 
 def test_weights_are_those_of_the_gradients():

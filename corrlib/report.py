@@ -10,6 +10,7 @@ import math
 import os
 import re
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 # Single thresholds, whose means or likes stand beside them; errors and intervals, which stand behind their number;
@@ -76,6 +77,12 @@ def show(entry: dict) -> str:
     return f"{value:.2f}" if unit == "px" else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def number(metrics: Mapping[str, dict], key: str, link: str = "") -> str:
+    """A recorded number as it is printed, in Markdown a link to the file it comes from, if there is one."""
+    text = show(metrics[key])
+    return f'[{text}]({link} "{key}")' if link else text
+
+
 def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
     """One benchmark as a Markdown table, methods as rows, the best first.
 
@@ -108,7 +115,7 @@ def table(metrics: dict[str, dict], benchmark: str, link: str = "") -> str:
 
     order = sorted(rows, key=rank)
     body = [[method, *(_cell(metrics, rows[method].get(c, ""), link) for c in columns)] for method in order]
-    return _align([[benchmark, *heads], *body])
+    return align([[benchmark, *heads], *body])
 
 
 def overview(metrics: dict[str, dict], link: str = "") -> str:
@@ -144,15 +151,29 @@ def overview(metrics: dict[str, dict], link: str = "") -> str:
         keys += [f"{keys[0]}_minus_{other}" for other in others]
         name = f"{benchmark}, {metric}, {'%' if unit == 'fraction' else unit}"
         body.append([name, *(_cell(metrics, key, link) for key in keys)])
-    return _align([["", *methods, *(f"{methods[0]} - {other}" for other in others)], *body])
+    return align([["", *methods, *(f"{methods[0]} - {other}" for other in others)], *body])
+
+
+def align(lines: list[list[str]]) -> str:
+    """Cells as a Markdown table whose columns also line up in plain text; the first line is its head."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+
+    def row(cells: list[str]) -> str:
+        padded = [
+            cells[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)),
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+    return "\n".join([row(lines[0]), row(rule), *(row(line) for line in lines[1:])])
 
 
 def _cell(metrics: dict[str, dict], key: str, link: str) -> str:
     """A number with its standard error, if it has one; empty where there is none."""
     if key not in metrics:
         return ""
-    text = show(metrics[key])
-    text = f'[{text}]({link} "{key}")' if link else text
+    text = number(metrics, key, link)
     return f"{text} ± {_cell(metrics, f'{key}_se', link)}" if f"{key}_se" in metrics else text
 
 
@@ -181,18 +202,3 @@ def differences(metrics: dict[str, dict], benchmark: str, *methods: str) -> str:
         count = f"{entry['count']} {'joints' if alone else 'clips'}, paired, ± one standard error{interval}"
         said.append(f"{method} is {size} {side} {other} in {metric} ({count}).")
     return "\n\n".join(said)
-
-
-def _align(lines: list[list[str]]) -> str:
-    """Cells as a Markdown table whose columns also line up in plain text."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-
-    def row(cells: list[str]) -> str:
-        padded = [
-            cells[0].ljust(widths[0]),
-            *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)),
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
-    return "\n".join([row(lines[0]), row(rule), *(row(line) for line in lines[1:])])

@@ -1,10 +1,11 @@
-"""The commands of studies: train their arms, then put them to benchmarks. Part of `python -m corrlib`."""
+"""The commands of studies: train arms, put them to benchmarks, print their tables. Part of `python -m corrlib`."""
 
+import itertools
 from pathlib import Path
 
 import click
 
-from . import arm_scores, arms, benchmarks, environment, scaling
+from . import arm_scores, arm_tables, arms, benchmarks, environment, report, scaling
 from .studies import STUDIES
 from .training_commands import read_settings
 
@@ -81,3 +82,23 @@ def score_study(name: str, folder: str, names: str, data_root: str, split: str, 
         raise click.ClickException(str(error)) from None
     for key, entry in entries.items():
         click.echo(f"{key} {entry['value']:.4f}")
+
+
+@click.command("study-table", epilog="Example: python -m corrlib study-table claims results/reported/claims")
+@click.argument("name", type=click.Choice(list(STUDIES)))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--link", is_flag=True, help="Make each number a link to metrics.json, as the reported pages have.")
+def study_table(name: str, folder: str, link: bool) -> None:
+    """Print what score-study has found in FOLDER as two Markdown tables: the arms of the study NAME, and differences.
+
+    Means over seeds ± their standard deviation; differences seed by seed and clip by clip, with 95 % intervals.
+    """
+    study, path = STUDIES[name], Path(folder, "metrics.json")
+    try:
+        entries = report.read_metrics(path)
+        names = dict.fromkeys([*study.arms, *itertools.chain.from_iterable(study.compared)])
+        link_to = path.name if link else ""
+        said = arm_tables.arms(entries, names, link_to), arm_tables.differences(entries, study.compared, link_to)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("\n\n".join(filter(None, said)))

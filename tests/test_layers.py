@@ -29,6 +29,7 @@ BESIDE = {
     "report": (set(), 5),
     "logbook": (set(), 6),
     "comparison": ({"report"}, 6),
+    "arm_tables": ({"report"}, 6),
     "runs": ({"progress", "environment", "whole"}, 6),
     "environment": (set(), 5),
     "pages": ({"whole"}, 6),

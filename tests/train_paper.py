@@ -52,7 +52,7 @@ def main(out: str, steps: int, size: int) -> None:
         found[f"{name}_last"] = (statistics.mean(record[name] for record in history[-few:]), "nat")
     entries = {f"train.paper.{name}": {"value": v, "unit": unit, "count": steps} for name, (v, unit) in found.items()}
     Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-    environment.write_beside(out)
+    environment.write_beside(out, command=f"python tests/train_paper.py OUT --steps {steps} --size {size}")
     click.echo("\n".join(f"{key}: {entry['value']:.4g} {entry['unit']}" for key, entry in entries.items()))
 
 

@@ -1,6 +1,6 @@
 """What decides a training, as frozen values: the settings, and the two recipes that this library has.
 
-`DEFAULT` is the best known (the shipped weights are of it, by AdamW); `PAPER` is the paper's, as released. Nothing here
+`DEFAULT` is the best known, by which the shipped weights were trained on; `PAPER` is the paper's, as released. Nothing here
 computes anything.
 """
 

@@ -1,7 +1,7 @@
 """What decides a training, as frozen values: the settings, and the two recipes that this library has.
 
-`DEFAULT` is the best known, by which the shipped weights were trained on; `PAPER` is the paper's, as released. Nothing here
-computes anything.
+`DEFAULT` is the best known, by which the shipped weights were trained on; `PAPER` is the paper's, as
+released. Nothing here computes anything.
 """
 
 from dataclasses import dataclass, fields

@@ -9,6 +9,7 @@ features before they are scaled to unit length, of frames that may lack a channe
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -58,6 +59,9 @@ class PixelEncoder(nn.Module):
     Args:
         width: channels at stride 2; twice as many at stride 4, four times at stride 8.
         fine_channels: length of the fine feature vectors.
+        mirrored: looks at a frame mirrored along x, along y and along both, too. Features of the four
+            views, turned back, stand side by side, four times as many: what one view takes for
+            something else, the others seldom do. The weights are the same.
 
     Raises:
         ValueError: width or fine_channels is below 1; a frame is smaller than one coarse cell.
@@ -69,13 +73,14 @@ class PixelEncoder(nn.Module):
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
 
-    def __init__(self, width: int = 32, fine_channels: int = 64):
+    def __init__(self, width: int = 32, fine_channels: int = 64, mirrored: bool = False):
         super().__init__()
         if min(width, fine_channels) < 1:
             raise ValueError(
                 f"PixelEncoder: width and fine_channels should be above 0, got {width} and {fine_channels}."
             )
-        self.config = {"width": width, "fine_channels": fine_channels}
+        self.config = {"width": width, "fine_channels": fine_channels} | ({"mirrored": True} if mirrored else {})
+        self.mirrored = mirrored
         self.calibration: tuple[float, ...] = UNCALIBRATED
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), Residual(width, width)
@@ -97,8 +102,27 @@ class PixelEncoder(nn.Module):
 
     def raw(self, rgb: Float[Tensor, "B 3 H W"], drop: int | None = None) -> Features:
         """The features before they are scaled to unit length; `drop` is a channel of Lab that is not shown."""
-        size_hw = tuple(rgb.shape[-2:])
-        at2 = self.stem(_shown(rgb, drop))
+        lab = _shown(rgb, drop)
+        return self._all_views(lab) if self.mirrored else self._one_view(lab)
+
+    def _all_views(self, lab: Float[Tensor, "B 3 H W"]) -> Features:
+        """The features of a frame and of its mirror images, side by side."""
+        views, (H, W) = ((), (3,), (2,), (2, 3)), lab.shape[-2:]
+        # A last cell on the last pixel, as the first is on the first: cells of all views lie at the same pixels.
+        missing = [-(n - 1) % self.coarse_lattice.stride for n in (W, H)]
+        whole = F.pad(lab, (0, missing[0], 0, missing[1]), mode="replicate")
+        shown = torch.cat([whole.flip(view) for view in views]).contiguous(memory_format=torch.channels_last)
+        together = []
+        for maps, lattice in zip(self._one_view(shown), (self.coarse_lattice, self.fine_lattice)):
+            h, w = coords.lattice_size((H, W), lattice)
+            turned = [part.flip(view)[..., :h, :w] for part, view in zip(maps.unflatten(0, (len(views), -1)), views)]
+            together.append(torch.cat(turned, dim=1))
+        return Features(*together)
+
+    def _one_view(self, lab: Float[Tensor, "B 3 H W"]) -> Features:
+        """The features of Lab as it is given."""
+        size_hw = tuple(lab.shape[-2:])
+        at2 = self.stem(lab)
         at4 = self.stride4(at2)
         at8 = self.stride8(at4)
         # From 8 to 4 to 2 is, between cells, the same as from 8 to 2 at once, and less work.

@@ -89,7 +89,7 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 def fingerprint(model: nn.Module) -> str:
     """A short name of a network's weights, the same wherever they are; "" of one that has none."""
     state = model.state_dict()
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"mirrored" if getattr(model, "mirrored", False) else b"")
     for name, value in sorted(state.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16] if state else ""
@@ -106,6 +106,7 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
+    `base` is the shipped network that sees mirror images too;
     `as_paper` and `as_released` carry the model's features the paper's way, slowly, `exhaustive` spares
     nothing by searching coarse-to-fine, and `no_redetection` looks for a point near its last place only:
     all of these only where asked for.
@@ -134,6 +135,7 @@ def methods(
         "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
         "trained": lambda: of_encoder(load_pretrained(checkpoint)),
         "shipped": lambda: of_encoder(load_pretrained()),
+        "base": lambda: of_encoder(load_pretrained("base")),
         "as_paper": lambda: as_the_paper(load_pretrained(checkpoint or "small")),
         "as_released": lambda: as_the_paper(load_pretrained(checkpoint or "small"), aligned=False),
         "exhaustive": lambda: of_encoder(load_pretrained(checkpoint or "small"), *EXHAUSTIVE),
@@ -160,7 +162,7 @@ def methods(
                 f"methods: {name} should have {what}, got none; nothing is downloaded, and a network of random "
                 "weights is called random."
             )
-    left_out = {"as_paper", "as_released", "exhaustive", "no_redetection", "trained"}
+    left_out = {"base", "as_paper", "as_released", "exhaustive", "no_redetection", "trained"}
     left_out |= set() if checkpoint else {"shipped"}  # the same as model
     chosen = only or [name for name in found if needed.get(name, "none") and name not in left_out]
     return {name: make() for name, make in found.items() if name in chosen}

@@ -26,6 +26,7 @@ from . import (
     training_data,
 )
 from . import methods as answering
+from .encoder import PixelEncoder
 from .logbook import Logbook
 from .losses import LossWeights
 from .torchvision_models import ResNet18Encoder
@@ -145,6 +146,29 @@ def calibrate(path: str) -> None:
         raise click.ClickException(str(error)) from None
     encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
     click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
+
+
+@click.command(epilog="Example: python -m corrlib mirror results/mine.safetensors results/mine_mirrored.safetensors")
+@click.argument("weights", type=click.Path(dir_okay=False))
+@click.argument("out", type=click.Path(dir_okay=False))
+def mirror(weights: str, out: str) -> None:
+    """Write WEIGHTS to OUT as a network that sees mirror images of a frame too: better, and four times as slow.
+
+    Nothing is learnt but its confidence, which is fitted anew.
+    """
+    try:
+        encoder, header = checkpoints.load(weights), checkpoints.read_header(weights)
+        if not isinstance(encoder, PixelEncoder):
+            raise ValueError(f"mirror: {weights} should hold a PixelEncoder, got a {type(encoder).__name__}.")
+        if encoder.mirrored:
+            raise ValueError(f"mirror: the network in {weights} sees mirror images already.")
+        seeing = PixelEncoder(**encoder.config | {"mirrored": True}).eval()
+        seeing.load_state_dict(encoder.state_dict())
+        seeing.calibration = calibration.calibrate(seeing, [t.read()[0] for t in benchmarks.procedural_calib()])
+        origin = {k: v for k, v in header.items() if k not in checkpoints.OWN}
+        click.echo(checkpoints.save(out, seeing, origin | {"mirrored": environment.called()}))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @click.command(epilog="Example: python -m corrlib publish results/mine.safetensors results/hub me/mine --push")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from corrlib import checkpoints
+from corrlib import checkpoints, methods
 from corrlib.encoder import PixelEncoder
 
 
@@ -116,7 +116,7 @@ def test_damaged_files(tmp_path, encoder, damage):
 def test_missing_file_and_unknown_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*nowhere\.safetensors"):
         checkpoints.load(tmp_path / "nowhere.safetensors")
-    with pytest.raises(ValueError, match=r"expected one of small or a checkpoint file, got 'nowhere'"):
+    with pytest.raises(ValueError, match=r"expected one of base, small or a checkpoint file, got 'nowhere'"):
         checkpoints.load_pretrained("nowhere")
 
 
@@ -126,3 +126,14 @@ def test_the_bundled_weights_say_how_they_were_made():
     assert found["command"].startswith("python -m corrlib train ")
     assert json.loads(found["training"])["steps"] > 1000
     assert sum(p.numel() for p in encoder.parameters()) < 1.2e6
+
+
+def test_base_is_small_with_mirrors_and_a_confidence_of_its_own():
+    small, base = map(checkpoints.load_pretrained, ("small", "base"))
+    assert base.mirrored and not small.mirrored
+    assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), base.state_dict().values(), strict=True))
+    assert base.calibration != small.calibration
+    assert methods.fingerprint(base) != methods.fingerprint(small)  # their answers are not each other's
+    made = checkpoints.read_header(checkpoints.BUNDLED / "base.safetensors")
+    assert made["mirrored"].startswith("python -m corrlib mirror ")
+    assert made["command"] == checkpoints.read_header(checkpoints.BUNDLED / "small.safetensors")["command"]

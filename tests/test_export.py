@@ -113,12 +113,13 @@ def test_masks_replace_a_folder_when_asked(tmp_path):
     assert np.array(Image.open(tmp_path / "m" / "00001.png")).min() == 1
 
 
-def test_onnx_answers_as_the_encoder_at_any_size(tmp_path, unchecked):
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_onnx_answers_as_the_encoder_at_any_size(name, tmp_path, unchecked):
     """The check of shapes is off: the exporter hands in tensors of its own."""
-    for name in ("onnx", "onnxscript"):
-        pytest.importorskip(name)
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
     runtime = pytest.importorskip("onnxruntime")
-    model = checkpoints.load_pretrained()
+    model = checkpoints.load_pretrained(name)
     session = runtime.InferenceSession(str(export.write_onnx(tmp_path / "a" / "small.onnx", model)))
     assert session.get_modelmeta().custom_metadata_map["fine_lattice"] == "[2, 0.0]"
     for size in ((1, 3, 61, 75), (2, 3, 128, 200), (1, 3, 8, 9)):

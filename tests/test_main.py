@@ -9,8 +9,9 @@ import torch
 from click.testing import CliRunner
 
 import corrlib
-from corrlib import __main__, frames, runs
+from corrlib import __main__, checkpoints, frames, runs
 from corrlib.datasets import tapvid
+from corrlib.encoder import PaperEncoder
 
 DOG = runs.find_root() / "data" / "samples" / "dog.webm"
 
@@ -73,7 +74,7 @@ def test_masks(tmp_path):
         (("track", "gone.mp4"), "no file or folder gone.mp4"),
         (("track", DOG, "--point", 0, 900, 5, "--max-frames", 2), "outside the frame of 456 x 256"),
         (("track", DOG, "--grid", 999, "--max-frames", 2), "count should be 1 to 256"),
-        (("track", DOG, "--checkpoint", "gone"), "expected one of small or a checkpoint file"),
+        (("track", DOG, "--checkpoint", "gone"), "expected one of base, small or a checkpoint file"),
         (("masks", DOG, "gone.png", "--max-frames", 2), "no file gone.png"),
     ],
 )
@@ -113,3 +114,15 @@ def test_tables_of_recorded_numbers(tmp_path):
     overview = call("table", path, "--overview", "--link").output
     assert "| a, delta_avg, % |" in overview and f'[50.0]({path} "a.m.delta_avg")' in overview and "pck" not in overview
     assert "Error: read_metrics: no file" in call("table", tmp_path / "gone.json").output
+
+
+def test_what_is_mirrored_has_to_be_a_pixel_encoder(tmp_path):
+    paper = checkpoints.save(tmp_path / "paper.safetensors", PaperEncoder().eval(), {})
+    for path, message in (
+        (paper, "should hold a PixelEncoder, got a PaperEncoder"),
+        (tmp_path / "gone.safetensors", "no file"),
+        (checkpoints.BUNDLED / "base.safetensors", "sees mirror images already"),
+    ):
+        result = call("mirror", path, tmp_path / "out.safetensors")
+        assert result.exit_code == 1 and message in result.output
+    assert not (tmp_path / "out.safetensors").exists()

@@ -106,10 +106,9 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
-    `base` is the shipped network that sees mirror images too;
-    `as_paper` and `as_released` carry the model's features the paper's way, slowly, `exhaustive` spares
-    nothing by searching coarse-to-fine, and `no_redetection` looks for a point near its last place only:
-    all of these only where asked for.
+    `base` is the shipped network that sees mirror images too, `as_paper` and `as_released` carry the
+    model's features the paper's way, slowly, `exhaustive` spares nothing by searching coarse-to-fine, and
+    `no_redetection` looks for a point near its last place only: all of these only where asked for.
 
     Args:
         only: some of them; if empty all, none twice.

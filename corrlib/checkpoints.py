@@ -78,6 +78,15 @@ def read_header(path: str | os.PathLike) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def read_origin(path: str | os.PathLike) -> dict[str, str]:
+    """How the weights of a checkpoint were made, as `save` was told.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `read_header`.
+    """
+    return {name: value for name, value in read_header(path).items() if name not in OWN}
+
+
 def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
     """The encoder of a checkpoint, in evaluation mode.
 

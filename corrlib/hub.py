@@ -75,8 +75,7 @@ def save_pretrained(
         FileNotFoundError, ValueError: as for `checkpoints.load`.
         OSError: it cannot be written.
     """
-    encoder, header = checkpoints.load(weights), checkpoints.read_header(weights)
-    origin = {key: value for key, value in header.items() if key not in checkpoints.OWN}
+    encoder, origin = checkpoints.load(weights), checkpoints.read_origin(weights)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.save(folder / checkpoints.ON_HUB, encoder, origin)

@@ -87,7 +87,7 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short name of a network's weights, the same wherever they are; "" of one that has none."""
+    """A short name of a network's weights and of how it looks, the same wherever they are; "" of one without any."""
     state = model.state_dict()
     digest = hashlib.sha256(b"mirrored" if getattr(model, "mirrored", False) else b"")
     for name, value in sorted(state.items()):

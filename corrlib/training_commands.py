@@ -82,7 +82,7 @@ def train(
         counts = replace(recipe.weights, **read_settings(weights, LossWeights))
         torch.manual_seed(config.seed)
         encoder = checkpoints.load(start) if start else training.new_encoder(config)
-        before = checkpoints.read_header(start) if start else {}
+        before = checkpoints.read_origin(start) if start else {}
         taught_by = _teacher(teacher) if teacher else None
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         log = Logbook(Path(out).with_suffix(".history.jsonl"))
@@ -90,10 +90,10 @@ def train(
         history = training.train(encoder, config, counts, report=_report(config, counts, log), **how)
         if processes.here().rank:
             return  # the first process writes
-        encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
+        encoder.calibration = _confidence(encoder)
         origin = provenance.origin(environment.called(), config, counts, len(history), Path(__file__).parents[1])
         if before:  # what they were made by first
-            origin["started_from"] = json.dumps({k: v for k, v in before.items() if k not in checkpoints.OWN})
+            origin["started_from"] = json.dumps(before)
         environment.write_beside(out, seconds=round(time.perf_counter() - begun, 2))
         click.echo(checkpoints.save(out, encoder, origin))
     except (OSError, ValueError) as error:
@@ -141,31 +141,30 @@ def write_shards(
 def calibrate(path: str) -> None:
     """Fit how sure the tracker may be with the encoder in PATH, and write it into the file."""
     try:
-        encoder, header = checkpoints.load(path), checkpoints.read_header(path)
+        encoder, origin = checkpoints.load(path), checkpoints.read_origin(path)
     except (FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from None
-    encoder.calibration = calibration.calibrate(encoder, [t.read()[0] for t in benchmarks.procedural_calib()])
-    click.echo(checkpoints.save(path, encoder, {k: v for k, v in header.items() if k not in checkpoints.OWN}))
+    encoder.calibration = _confidence(encoder)
+    click.echo(checkpoints.save(path, encoder, origin))
 
 
 @click.command(epilog="Example: python -m corrlib mirror results/mine.safetensors results/mine_mirrored.safetensors")
 @click.argument("weights", type=click.Path(dir_okay=False))
 @click.argument("out", type=click.Path(dir_okay=False))
 def mirror(weights: str, out: str) -> None:
-    """Write WEIGHTS to OUT as a network that sees mirror images of a frame too: better, and four times as slow.
+    """Write WEIGHTS to OUT as a network that sees mirror images of a frame too, and takes four looks at it.
 
     Nothing is learnt but its confidence, which is fitted anew.
     """
     try:
-        encoder, header = checkpoints.load(weights), checkpoints.read_header(weights)
+        encoder, origin = checkpoints.load(weights), checkpoints.read_origin(weights)
         if not isinstance(encoder, PixelEncoder):
             raise ValueError(f"mirror: {weights} should hold a PixelEncoder, got a {type(encoder).__name__}.")
         if encoder.mirrored:
             raise ValueError(f"mirror: the network in {weights} sees mirror images already.")
         seeing = PixelEncoder(**encoder.config | {"mirrored": True}).eval()
         seeing.load_state_dict(encoder.state_dict())
-        seeing.calibration = calibration.calibrate(seeing, [t.read()[0] for t in benchmarks.procedural_calib()])
-        origin = {k: v for k, v in header.items() if k not in checkpoints.OWN}
+        seeing.calibration = _confidence(seeing)
         click.echo(checkpoints.save(out, seeing, origin | {"mirrored": environment.called()}))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -227,6 +226,11 @@ def _report(config: recipes.TrainConfig, weights: LossWeights, log: Logbook) -> 
             click.echo(line, err=True)
 
     return show
+
+
+def _confidence(encoder: torch.nn.Module) -> tuple[float, ...]:
+    """An encoder's calibration, fitted on the clips that are kept for it."""
+    return calibration.calibrate(encoder, [task.read()[0] for task in benchmarks.procedural_calib()])
 
 
 def _teacher(path: str) -> torch.nn.Module:

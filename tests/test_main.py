@@ -9,9 +9,9 @@ import torch
 from click.testing import CliRunner
 
 import corrlib
-from corrlib import __main__, checkpoints, frames, runs
+from corrlib import __main__, benchmarks, checkpoints, frames, runs
 from corrlib.datasets import tapvid
-from corrlib.encoder import PaperEncoder
+from corrlib.encoder import PaperEncoder, PixelEncoder
 
 DOG = runs.find_root() / "data" / "samples" / "dog.webm"
 
@@ -126,3 +126,17 @@ def test_what_is_mirrored_has_to_be_a_pixel_encoder(tmp_path):
         result = call("mirror", path, tmp_path / "out.safetensors")
         assert result.exit_code == 1 and message in result.output
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_mirrored_network_has_the_weights_and_the_origin_of_its_own(tmp_path, monkeypatch):
+    """On two short clips in place of those that confidence is fitted on otherwise."""
+    few = benchmarks.procedural_calib(2, 6, 64, 16)
+    monkeypatch.setattr(benchmarks, "procedural_calib", lambda: few)
+    plain = checkpoints.save(tmp_path / "a.safetensors", PixelEncoder(4, 8).eval(), {"seed": "3"})
+    result = call("mirror", plain, tmp_path / "b.safetensors")
+    assert result.exit_code == 0, result.output
+    one, other = checkpoints.load(plain), checkpoints.load(tmp_path / "b.safetensors")
+    assert other.mirrored and other.calibration != one.calibration
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    origin = checkpoints.read_origin(tmp_path / "b.safetensors")
+    assert origin["seed"] == "3" and origin["mirrored"]

@@ -17,7 +17,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import chains, coords, frames, softmasks
+from . import chains, cielab, coords, frames, softmasks
 from .chains import Points
 from .encoder import Features
 from .samples import PointTracks
@@ -229,7 +229,7 @@ class RawPatchEncoder(nn.Module):
     calibration = (0.5551, 1.875, -1.1161, -0.2142, -0.1177, -0.7273, 0.5298)  # likewise, temperature 0.05
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
-        lab = frames.rgb_to_lab(images)
+        lab = cielab.rgb_to_lab(images)
         blurred = F.avg_pool2d(F.pad(lab, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
         return Features(
             _patches(blurred, self.coarse_lattice, images.shape[-2:], spacing=4),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from . import coords, frames, matching
+from . import cielab, coords, matching
 
 
 class Features(NamedTuple):
@@ -186,7 +186,7 @@ def _shown(rgb: Float[Tensor, "B 3 H W"], drop: int | None) -> Float[Tensor, "B 
     """What an encoder's first layer is given: Lab, with all or all but one of its channels."""
     if min(rgb.shape[-2:]) < 8:
         raise ValueError(f"encoder: frames should be at least 8 x 8 pixels, got {rgb.shape[-2]} x {rgb.shape[-1]}.")
-    lab = frames.rgb_to_lab(rgb)
+    lab = cielab.rgb_to_lab(rgb)
     if drop is not None:
-        lab = frames.drop_channel(lab, drop)
+        lab = cielab.drop_channel(lab, drop)
     return lab.contiguous(memory_format=torch.channels_last)

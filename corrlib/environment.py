@@ -28,8 +28,21 @@ def describe(root: Path) -> dict:
         "peak_memory_mib": peak_memory_mib(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(name: str) -> str:
+    """Of an installed package, "" of any other: opencv-python has siblings that serve as well."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    return ""
+
+
+def beside(path: str | Path, ending: str) -> Path:
+    """A path's neighbour: NAME + ending for NAME.json, NAME.safetensors and NAME itself, whatever dots are in it."""
+    path = Path(path)
+    return path.with_name((path.stem if path.suffix in (".json", ".safetensors") else path.name) + ending)
 
 
 def write_beside(path: str | Path, **took: Any) -> None:
@@ -40,7 +53,7 @@ def write_beside(path: str | Path, **took: Any) -> None:
         took: more of it, such as its seconds.
     """
     about = describe(Path(__file__).parents[1]) | {"command": called(), "device": device_name()} | took
-    Path(path).with_suffix(".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+    beside(path, ".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def called() -> str:

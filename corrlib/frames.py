@@ -1,4 +1,4 @@
-"""Frames and videos: files in and out, sRGB as float, normalised Lab.
+"""Frames and videos: files in and out, sRGB as float.
 
 Everything read is RGB, uint8, (3, H, W); nothing here resizes. A *source* is a video file,
 an image, a folder of images taken in the order of their names, or a (T, 3, H, W) tensor or
@@ -8,6 +8,7 @@ array. Longer videos are opened lazily (`open_video`) and held by nobody.
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +18,12 @@ import cv2
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEFAULT_FPS = 24.0  # of folders and tensors, which have none
+_stderr = threading.Lock()  # two threads that divert it at once would leave it diverted
 
 
 def _to_frame(bgr: np.ndarray) -> Tensor:
@@ -205,6 +207,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = 
     Raises:
         ValueError: another suffix, a rate that is not positive, no frames, frames of
             different sizes, or an OpenCV without VP8.
+        OSError: not all of it could be written.
     """
     path = Path(path)
     if path.suffix != ".webm":
@@ -234,6 +237,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = 
         if writer is None:
             raise ValueError("write_video: expected at least one frame, got none.")
         writer.release()
+        if not _holds(temporary, t):  # OpenCV says nothing of a full disk
+            raise OSError(f"write_video: {path} could not be written whole, and is as it was; is the disk full?")
         os.replace(temporary, path)
     finally:
         if writer is not None:
@@ -242,17 +247,28 @@ def write_video(path: str | os.PathLike, frames: Iterable[Tensor], fps: float = 
     return path
 
 
+def _holds(path: Path, t: int) -> bool:
+    """Whether frame t of a video file can be read."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, t)
+        return capture.read()[0]
+    finally:
+        capture.release()
+
+
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
     """OpenCV's C code complains of what it does without fault: the tag of every .webm, an unused colour profile."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept), os.close(nowhere)
+    with _stderr:
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept), os.close(nowhere)
 
 
 def to_float(frames: Tensor) -> Tensor:
@@ -263,38 +279,3 @@ def to_float(frames: Tensor) -> Tensor:
     """
     _check_range("to_float", frames)
     return frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
-
-
-# sRGB primaries and the D65 white point as OpenCV writes them, so that values agree with its float Lab.
-_RGB_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-_WHITE = (0.950456, 1.0, 1.088754)
-
-
-def rgb_to_lab(frames: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-    """CIE Lab of sRGB frames in [0, 1], normalised: (L - 50) / 50, a / 127, b / 127.
-
-    Values agree with OpenCV's float Lab, which interpolates in a table; all channels are
-    about in [-1, 1]. It runs, and differentiates, where the frames are.
-    """
-    linear = torch.where(frames <= 0.04045, frames / 12.92, ((frames.clamp(min=0) + 0.055) / 1.055) ** 2.4)
-    weights = frames.new_tensor(_RGB_TO_XYZ) / frames.new_tensor(_WHITE)[:, None]
-    xyz = torch.einsum("dc,bchw->bdhw", weights, linear)
-    # The clamp keeps the unused branch's gradient finite at black.
-    f = torch.where(xyz > 0.008856, xyz.clamp(min=0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
-    x, y, z = f.unbind(1)
-    return torch.stack([(116 * y - 66) / 50, 500 * (x - y) / 127, 200 * (y - z) / 127], dim=1)
-
-
-def drop_channel(lab: Float[Tensor, "B 3 H W"], channel: int) -> Float[Tensor, "B 3 H W"]:
-    """Normalised Lab without one of its channels: that one 0, the others times 3/2.
-
-    Raises:
-        ValueError: the channel is none of 0, 1 and 2.
-
-    Source: Lai, Lu and Xie, MAST, CVPR 2020; Li, Zhou and Liu, ICCV 2023, drop a (1) or b (2).
-    """
-    if channel not in (0, 1, 2):
-        raise ValueError(f"drop_channel: channel should be 0, 1 or 2, got {channel}.")
-    kept = lab.new_full((3, 1, 1), 1.5)
-    kept[channel] = 0
-    return lab * kept

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from . import coords, frames, textures
+from .datasets.files import read_frames
 
 WATCHED = 240  # frames of a video file
 LEAST_AREA = 0.6  # of the largest square of a frame
@@ -61,7 +62,7 @@ class RealClips(Dataset):
         seed: decides everything.
 
     Raises:
-        FileNotFoundError, ValueError: as for `sources`.
+        FileNotFoundError, ValueError: as for `sources`; on reading, the images of a folder differ in size.
 
     Source: Li, Zhou and Liu, ICCV 2023, pairs of YouTube-VOS.
     Differs: their crop is 1.5 to 2 times as wide as high and made square.
@@ -84,7 +85,7 @@ class RealClips(Dataset):
         gaps = torch.tensor([0] + [1 + _below(most, g) for _ in range(self.num_frames - 1)]).cumsum(0)
         times = (gaps + _below(length - int(gaps[-1]), g)).tolist()
         if path.is_dir():
-            video = torch.stack([frames.read_frame(_images(path)[t]) for t in times])
+            video = read_frames([_images(path)[t] for t in times])
         else:
             video = _watched(path, 3 * self.size // 2)[times]
         H, W = video.shape[-2:]

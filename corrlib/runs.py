@@ -27,7 +27,7 @@ import torch
 from . import environment
 from .progress import Progress as Progress
 from .progress import in_jupyter, mirrored
-from .whole import whole
+from .whole import new_folder, whole
 
 PARAMETER_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 LARGE = 150_000  # bytes of a .png
@@ -197,6 +197,7 @@ class Run:
         self._write_environment(finished=True)
         if self.path != self._destination:
             old = self._destination.with_name(f".{self._destination.name}.old")
+            shutil.rmtree(old, ignore_errors=True)  # of a run that was killed just here
             os.replace(self._destination, old)
             os.replace(self.path, self._destination)
             shutil.rmtree(old)
@@ -237,7 +238,7 @@ def start_run(stage: str, params: Any) -> Run:
     A folder of that name left by a run that did not come to its end is replaced.
 
     Raises:
-        ValueError: the run exists and OVERWRITE is not set, or its name is not a plain one.
+        ValueError: the run exists and OVERWRITE is not set, another process is at it, or its name is not a plain one.
     """
     environment.keep_freed_memory()
     values = dataclasses.asdict(params)
@@ -249,17 +250,14 @@ def start_run(stage: str, params: Any) -> Run:
         taken = [p.name.removeprefix(f"{stage}.") for p in results.glob(f"{stage}.*")]
         name = str(max((int(t) for t in taken if t.isdecimal()), default=0) + 1)
     destination = path = results / f"{stage}.{name}"
-    if destination.exists() and not _finished(destination):
-        shutil.rmtree(destination)  # what a run that failed has left
-    if destination.exists():
+    if destination.exists() and _finished(destination):
         if not values.get("overwrite", False):
             raise ValueError(
                 f"start_run: {destination} exists and is left as it was. Choose another RUN_NAME, leave it "
                 "empty for the next free number, or set OVERWRITE."
             )
         path = destination.with_name(f".{destination.name}.new")
-        shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
+    new_folder(path)  # in place of what a run that failed has left
     _write_json(path / "params.json", {key.upper(): value for key, value in values.items()})
     seed_everything(values.get("seed", 0))
     return Run(path, destination, environment.device_name())

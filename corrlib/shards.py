@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import webdataset
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -170,6 +169,8 @@ def read_shard(path: str | Path, expected: int) -> Iterator[Clip]:
     Raises:
         ValueError: the file is no whole tar archive, holds fewer clips, or a clip that cannot be read.
     """
+    import webdataset  # an optional package
+
     count, key = 0, ""
     try:
         with open(path, "rb") as stream:
@@ -192,6 +193,8 @@ def _names(folder: Path, index: dict) -> list[Path]:
 
 def _write_shard(path: Path, clips: Dataset, numbers: range) -> None:
     """One shard."""
+    import webdataset
+
     packed = io.BytesIO()
     with webdataset.TarWriter(packed, mtime=0) as tar:
         for number in numbers:

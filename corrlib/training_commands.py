@@ -85,17 +85,18 @@ def train(
         before = checkpoints.read_origin(start) if start else {}
         taught_by = _teacher(teacher) if teacher else None
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        log = Logbook(Path(out).with_suffix(".history.jsonl"))
+        log = Logbook(environment.beside(out, ".history.jsonl"))
         how = {"state_path": state, "workers": workers, "seconds": minutes * 60, "teacher": taught_by}
         history = training.train(encoder, config, counts, report=_report(config, counts, log), **how)
         if processes.here().rank:
             return  # the first process writes
-        encoder.calibration = _confidence(encoder)
         origin = provenance.origin(environment.called(), config, counts, len(history), Path(__file__).parents[1])
         if before:  # what they were made by first
             origin["started_from"] = json.dumps(before)
-        environment.write_beside(out, seconds=round(time.perf_counter() - begun, 2))
+        checkpoints.save(out, encoder, origin)  # what was learnt is safe, whatever happens to the rest
+        encoder.calibration = _confidence(encoder)
         click.echo(checkpoints.save(out, encoder, origin))
+        environment.write_beside(out, seconds=round(time.perf_counter() - begun, 2))
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -104,8 +105,8 @@ def train(
     "write-shards", epilog="Example: python -m corrlib write-shards data/cache/drawn --clips 10000 --workers 2"
 )
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--clips", default=1000, help="How many.")
-@click.option("--per-shard", default=100, help="Clips in a file.")
+@click.option("--clips", default=1000, type=click.IntRange(1), help="How many.")
+@click.option("--per-shard", default=100, type=click.IntRange(1), help="Clips in a file.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A field of TrainConfig; repeatable.")
 @click.option("--teacher", default="", help="Weights of a teacher, whose features of the clips are kept with them.")
 @click.option("--real", is_flag=True, help="Cut clips from the videos of the setting real_videos instead.")

@@ -232,28 +232,34 @@ def _loader(
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    try:
-        yield from loader
-    except (FileNotFoundError, ValueError) as error:  # of a worker, it comes with where it was raised
-        if "\n" not in str(error):
+    made = iter(loader)
+    while True:
+        try:
+            batch = next(made)
+        except StopIteration:
+            return
+        except (EOFError, OSError, ValueError) as error:
+            if "\n" in str(error):  # of a worker, with where it was raised
+                raise type(error)(str(error).splitlines()[-1].removeprefix(f"{type(error).__name__}: ")) from None
+            if workers and not (isinstance(error, ValueError) or getattr(error, "filename", None)):
+                raise _killed(error) from None  # while something was being read from it
             raise
-        raise type(error)(str(error).splitlines()[-1].removeprefix(f"{type(error).__name__}: ")) from None
+        yield batch
 
 
 @contextlib.contextmanager
 def killed_workers_told() -> Iterator[None]:
-    """A clear error where a process that makes clips is gone.
-
-    torch says so by a RuntimeError at any moment, unless something was just being read from it.
-    """
+    """A clear error where a process that makes clips is gone, which torch says by a RuntimeError at any moment."""
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-        while_reading = not isinstance(error, RuntimeError) and (
-            isinstance(error, EOFError) or (error.errno and error.filename is None)
-        )
-        if not while_reading and "DataLoader worker" not in str(error):
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
             raise
-        raise ChildProcessError(
-            f"train: a process that makes clips was killed ({error}); with a state, the same command goes on."
-        ) from None
+        raise _killed(error) from None
+
+
+def _killed(error: Exception) -> ChildProcessError:
+    """What it was, for those who started a training."""
+    return ChildProcessError(
+        f"train: a process that makes clips was killed ({error}); with a state, the same command goes on."
+    )

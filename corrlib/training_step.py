@@ -17,7 +17,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from . import alignment, coords, frames, labels, losses, matching, propagation, softmasks
+from . import alignment, cielab, coords, labels, losses, matching, propagation, softmasks
 from .encoder import Features, unit
 from .losses import LossWeights, soft_label_cross_entropy
 from .processes import ALONE, Processes
@@ -221,7 +221,7 @@ def _reconstruction_loss(
     encoder: nn.Module, real: _Encoded, video: Tensor, channel: int, config: TrainConfig
 ) -> Tensor:
     """The dropped colour of the last frame, rebuilt from the others; on the coarse map too if so configured."""
-    lab = frames.rgb_to_lab(rearrange(video, "B T c H W -> (B T) c H W"))[:, channel, None]
+    lab = cielab.rgb_to_lab(rearrange(video, "B T c H W -> (B T) c H W"))[:, channel, None]
     colour = rearrange(lab, "(B T) 1 H W -> T B 1 H W", B=len(video))
     coarse, fine = real.raw()
     scales = [(fine, encoder.fine_lattice, config.own_radius)]

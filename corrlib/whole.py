@@ -1,10 +1,15 @@
 """Files and folders that appear under their name only when all of them is there."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
+
+_ours: dict[Path, int] = {}  # folders that `new_folder` made, each with a descriptor that holds its lock
 
 
 @contextmanager
@@ -13,21 +18,65 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
     A file is on the disk by then, whatever happens to the machine. What was there stays until then; after
     an error it is as it was, and nothing of the new one is left. The folder of `path` is made if it is missing.
+    Several processes may write the same: the last one stays.
+
+    Raises:
+        IsADirectoryError: what was written is a file, and `path` is a folder, which is left as it is.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # by processes that were killed
+        writer = left.name.split(".")[-2]
+        if left == partial or (writer.isdecimal() and not psutil.pid_exists(int(writer))):
+            _remove(left)
     try:
         yield partial
         if partial.is_file():
+            if path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder; a file should be given another name.")
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-        if path.is_dir():  # which is not replaced by a move
-            shutil.rmtree(path)
-        os.replace(partial, path)
+        if path.is_dir():  # which no move replaces
+            old = partial.with_suffix(".old")
+            os.replace(path, old)
+            os.replace(partial, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(partial, path)
     finally:
         _remove(partial)
+
+
+def new_folder(path: Path) -> None:
+    """Makes a folder anew, empty: this process's until it ends, or makes it once more.
+
+    Raises:
+        ValueError: another process has made it, and goes on.
+    """
+    if path.exists() and not _lock(path):
+        raise ValueError(f"another process is writing {path}; wait until it ends, or choose another name.")
+    _remove(path)
+    path.mkdir()
+    _lock(path)
+
+
+def _lock(folder: Path) -> bool:
+    """Whether no other process holds the lock of a folder; then this one does. Always, where there are no locks."""
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return True
+    if folder in _ours:
+        os.close(_ours.pop(folder))
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        return not isinstance(error, BlockingIOError)  # some file systems know no locks
+    _ours[folder] = held
+    return True
 
 
 def _remove(path: Path) -> None:

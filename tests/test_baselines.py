@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corrlib import baselines, coords, frames
+from corrlib import baselines, cielab, coords, frames
 
 TRACKERS = [baselines.track_lk, baselines.track_dis, baselines.track_farneback]
 ENCODERS = [baselines.SiftEncoder(), baselines.RawPatchEncoder()]
@@ -235,7 +235,7 @@ def test_sift_ignores_contrast_and_brightness():
 
 def test_raw_patch_is_the_patch_around_the_pixel():
     image = texture((37, 53))
-    lab = frames.rgb_to_lab(image[None])[0, :, 16:21, 24:29]  # around (26, 18)
+    lab = cielab.rgb_to_lab(image[None])[0, :, 16:21, 24:29]  # around (26, 18)
     patch = (lab - lab.mean(dim=(1, 2), keepdim=True)).flatten()
     got = ENCODERS[1](image[None]).fine[0, :, 9, 13]
     assert torch.allclose(got[:75], F.normalize(patch, dim=0), atol=1e-4) and not got[75:].any()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from corrlib import checkpoints, coords, frames, tracking
+from corrlib import checkpoints, cielab, coords, tracking
 from corrlib.encoder import PaperEncoder, PixelEncoder, unit
 
 
@@ -140,7 +140,7 @@ def test_the_papers_lattices_by_back_propagation(which, stride, monkeypatch):
     for name, parameter in model.named_parameters():
         parameter.data.fill_(1e-3 if parameter.ndim == 4 else (1.0 if name.endswith("weight") else 0.0))
     lab = torch.rand(1, 3, 121, 137, requires_grad=True)
-    monkeypatch.setattr(frames, "rgb_to_lab", lambda rgb: lab)
+    monkeypatch.setattr(cielab, "rgb_to_lab", lambda rgb: lab)
     out = getattr(model.raw(torch.zeros(1, 3, 121, 137)), which)
     row, column = out.shape[2] // 2, out.shape[3] // 2
     (gradient,) = torch.autograd.grad(out[0, :, row, column].sum(), lab)
@@ -171,13 +171,13 @@ def test_a_dropped_channel_never_reaches_the_encoder(kind, channel, monkeypatch)
     """Whatever the channel holds, the features are the same; of the other channels they are not."""
     torch.manual_seed(0)
     model, shown = kind().eval(), torch.rand(1, 3, 24, 32)
-    plain = frames.rgb_to_lab(shown)
+    plain = cielab.rgb_to_lab(shown)
     found = {}
     for changed in (None, 1, 2):
         lab = plain.clone()
         if changed:
             lab[:, changed] = torch.rand(24, 32)
-        monkeypatch.setattr(frames, "rgb_to_lab", lambda rgb, lab=lab: lab)
+        monkeypatch.setattr(cielab, "rgb_to_lab", lambda rgb, lab=lab: lab)
         found[changed] = model.raw(shown, drop=channel).fine
     assert torch.equal(found[None], found[channel])
     assert not torch.allclose(found[None], found[3 - channel], atol=1e-3)

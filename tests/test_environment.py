@@ -70,3 +70,13 @@ def test_freed_memory_is_kept_at_hand():
         said = subprocess.run([sys.executable, "-c", code, way], capture_output=True, text=True, check=True, env=plain)
         faults[way] = int(said.stdout)
     assert faults["kept"] < 1000 < faults["given back"]
+
+
+def test_what_is_told_lies_beside_its_file_whatever_dots_are_in_the_name(tmp_path):
+    for given, expected in (("a.json", "a"), ("lr0.001.safetensors", "lr0.001"), ("lr0.001", "lr0.001")):
+        assert environment.beside(tmp_path / given, ".history.jsonl") == tmp_path / f"{expected}.history.jsonl"
+
+
+def test_a_package_that_is_not_installed_has_no_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package"))
+    assert environment.describe(tmp_path)["versions"]["no-such-package"] == ""

@@ -1,13 +1,16 @@
 """Reading, writing and colour: round trips, OpenCV as the oracle, one test an error."""
 
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from corrlib import frames
+from corrlib import cielab, frames
 
 
 def clip(T: int = 12, size_hw: tuple[int, int] = (48, 64)) -> torch.Tensor:
@@ -217,13 +220,42 @@ def test_lab_agrees_with_opencv():
     oracle = torch.from_numpy(np.stack(oracle)).permute(0, 3, 1, 2)
     shift, scale = torch.tensor([50.0, 0, 0]), torch.tensor([50.0, 127, 127])
     oracle = (oracle - shift[:, None, None]) / scale[:, None, None]
-    assert (frames.rgb_to_lab(rgb) - oracle).abs().max() < 1e-2
+    assert (cielab.rgb_to_lab(rgb) - oracle).abs().max() < 1e-2
 
 
 def test_lab_of_known_colours():
     colours = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, 0]]).T.reshape(1, 3, 1, 3).requires_grad_()
-    lab = frames.rgb_to_lab(colours)
+    lab = cielab.rgb_to_lab(colours)
     expected = torch.tensor([[-1, 0, 0], [1, 0, 0], [(53.24 - 50) / 50, 80.09 / 127, 67.20 / 127]])
     assert torch.allclose(lab[0, :, 0].T, expected, atol=2e-3)
     lab.sum().backward()
     assert colours.grad.isfinite().all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits to a file's size there")
+def test_a_film_that_is_cut_off_by_a_full_disk_is_told(tmp_path):
+    """In a process of its own, whose files may be a quarter as large."""
+    noise = torch.randint(256, (20, 3, 64, 80), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    path = frames.write_video(tmp_path / "clip.webm", noise)
+    before = path.read_bytes()
+    torch.save(noise, tmp_path / "noise.pt")
+    code = """if True:
+        import resource, signal, sys, torch
+        from corrlib import frames
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        noise = torch.load(sys.argv[2])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
+        frames.write_video(sys.argv[1], noise)
+    """
+    call = [sys.executable, "-c", code, path, tmp_path / "noise.pt", str(len(before) // 4)]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert "OSError: write_video" in done.stderr and "could not be written whole" in done.stderr
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ["clip.webm", "noise.pt"]
+
+
+def test_images_read_by_many_threads_leave_stderr_as_it_was(tmp_path, capfd):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(frames.read_frame, [tmp_path / "a.png"] * 200))
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"

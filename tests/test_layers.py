@@ -16,7 +16,7 @@ LAYERS = {
     3: "encoder checkpoints alignment labels losses metrics occlusions augment synthetic textures collages datasets "
     "layouts shards recipes studies real_video",
     2: "frames flow matching search coarse_to_fine windows softmasks",
-    1: "coords samples whole muon",
+    1: "coords samples whole muon cielab",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 # Beside the stack: what each may import, and the lowest layer that may import it.

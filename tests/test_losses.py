@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from corrlib import coords, frames, losses
+from corrlib import cielab, coords, losses
 from corrlib.losses import LossWeights, soft_label_cross_entropy
 
 
@@ -110,11 +110,11 @@ def test_reconstruction_loss_by_hand():
 def test_dropping_a_channel_by_hand():
     lab = torch.rand(2, 3, 4, 5)
     for channel in range(3):
-        left = frames.drop_channel(lab, channel)
+        left = cielab.drop_channel(lab, channel)
         kept = [c for c in range(3) if c != channel]
         assert not left[:, channel].any() and torch.allclose(left[:, kept], 1.5 * lab[:, kept])
     with pytest.raises(ValueError, match="channel should be 0, 1 or 2, got 3"):
-        frames.drop_channel(lab, 3)
+        cielab.drop_channel(lab, 3)
 
 
 def test_bad_weights_and_references():

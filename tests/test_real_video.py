@@ -85,3 +85,10 @@ def test_messages(tmp_path):
     (tmp_path / "broken" / "a.mp4").write_bytes(b"no video")
     with pytest.raises(ValueError, match="expected a video, got"):
         RealClips(tmp_path / "broken", 1, 32)
+
+
+def test_images_of_two_sizes_are_refused(tmp_path):
+    write_folder(tmp_path / "a", 2)
+    cv2.imwrite(str(tmp_path / "a" / "00002.png"), np.zeros((30, 30, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a/0000\d.png should be"):
+        [RealClips(tmp_path, 20, 16)[index] for index in range(20)]

@@ -2,8 +2,10 @@
 
 import doctest
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -48,6 +50,15 @@ def test_import_is_quiet_and_changes_nothing(tmp_path):
     late = {"torchvision", "matplotlib.pyplot", "papermill", "IPython", "accelerate", "huggingface_hub"}
     assert not late & set(modules)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plain_installation_can_be_imported():
+    """None of the packages that pyproject.toml calls optional is needed, by the library or by its commands."""
+    optional = tomllib.loads((Path(corrlib.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", wish)[0] for wishes in optional["optional-dependencies"].values() for wish in wishes]
+    assert {"webdataset", "papermill"} < set(names)
+    blocked = f"import sys; sys.modules |= dict.fromkeys({names})\nimport corrlib, corrlib.__main__"
+    subprocess.run([sys.executable, "-c", blocked], check=True)
 
 
 @pytest.mark.parametrize("name", NAMES.read_text().split())

@@ -334,6 +334,15 @@ def test_a_killed_worker_is_told(tmp_path):
     assert state.read_bytes() == before
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError("ran out of input")])
+def test_what_fails_elsewhere_is_not_told_as_a_killed_worker(error):
+    def report(step, record):
+        raise error
+
+    with pytest.raises(type(error), match=str(error.args[-1])):
+        training.train(encoder(), TINY, report=report)
+
+
 def test_too_few_clips_are_refused():
     with pytest.raises(ValueError, match="there should be 6 clips, got 5"):
         training.train(encoder(), TINY, clips=[training.ProceduralClips(TINY)[0]] * 5)

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from corrlib import alignment, coords, frames, losses, training, training_data, training_step
+from corrlib import alignment, cielab, coords, losses, training, training_data, training_step
 from corrlib.encoder import PixelEncoder
 from corrlib.losses import LossWeights
 from corrlib.recipes import PAPER
@@ -103,7 +103,7 @@ def test_reconstruction_is_learnt_by_heart_and_only_if_asked(labelled, real):
     config = replace(TINY, coarse_reconstruction=False)
     before, after = learn(labelled, real, LossWeights(0.0, 0.0, 1.0), measured, config)["reconstruction"]
     _, without = learn(labelled, real, OFF, measured, config, 25)["reconstruction"]
-    truth = frames.rgb_to_lab(real[:, -1])[:, 1:]
+    truth = cielab.rgb_to_lab(real[:, -1])[:, 1:]
     floor = losses.reconstruction_loss(truth[..., ::2, ::2], truth, coords.Lattice(2)).item()
     assert floor < after < floor + 0.3 * (before - floor), (before, after, floor)
     assert without > floor + 0.5 * (before - floor), (before, without, floor)
@@ -198,7 +198,7 @@ def test_the_colour_rebuilt_is_the_one_the_encoder_was_not_shown(monkeypatch):
         asked.append(drop), raw(self, rgb, drop))[1])  # fmt: skip
     colours = torch.tensor([[0.2, 0.6, 0.3], [0.6, 0.3, 0.4]])
     still = colours[None, :, :, None, None].expand(2, 2, 3, 48, 48)
-    one, other = frames.rgb_to_lab(colours[:, :, None, None]).flatten(1)
+    one, other = cielab.rgb_to_lab(colours[:, :, None, None]).flatten(1)
     model = encoder()
     for seed in range(6):
         torch.manual_seed(seed)

@@ -1,6 +1,5 @@
 """The command line: `python -m corrlib COMMAND --help`."""
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -191,8 +190,7 @@ def tracking_costs(out: str, weights: str, num_frames: int, small_frames: int) -
         if stream:
             frames.write_video(stream, tracker_costs.drifting((480, 640), num_frames))
         entries = tracker_costs.measure(checkpoints.load_pretrained(weights), stream, small_frames)
-    Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-    environment.write_beside(out)
+    environment.write_measured(out, entries)
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 
@@ -208,8 +206,7 @@ def measure_use(out: str, weights: str) -> None:
         click.echo(f"clip {clip}", err=True)
 
     entries = use_costs.measure(checkpoints.load_pretrained(weights), told)
-    Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-    environment.write_beside(out)
+    environment.write_measured(out, entries)
     for key, entry in entries.items():
         click.echo(f"{key}: {entry['value']:.4g} {entry['unit']}")
 

@@ -249,11 +249,13 @@ def tasks(
         query_mode: of TAP-Vid, "first" or "strided".
 
     Raises:
-        ValueError: there is no such benchmark, or no such split.
+        ValueError: there is no such benchmark, no such split, or max_clips is negative.
         FileNotFoundError: its data is not there.
     """
     if benchmark not in BENCHMARKS:
         raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
+    if max_clips < 0:
+        raise ValueError(f"tasks: max_clips should be at least 0, got {max_clips}.")
     if benchmark == "procedural":
         return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
     if benchmark == "procedural_long":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from . import coords, matching, search, windows
@@ -120,10 +120,11 @@ def match_field(
         for b, at, logits, peaks in _coarse(search.as_queries(coarse_query), coarse, how):
             number = torch.arange(at.start, at.stop, device=device)
             mine = s * torch.stack([number % w, number // w], dim=-1)[:, None, None] + block
-            index, _ = _numbers(mine.flatten(1, 2), (h2, w2))
+            index, _ = matching.cell_numbers(mine.flatten(1, 2), (h2, w2))
             vectors = windows.rows(fine_query[b], index)[:, None]
             n = len(vectors)
-            index, inside = _numbers((s * peaks[:, :, None, None] + window).reshape(n * m, -1, 2), fine.shape[-2:])
+            sought = (s * peaks[:, :, None, None] + window).reshape(n * m, -1, 2)
+            index, inside = matching.cell_numbers(sought, tuple(fine.shape[-2:]))
             products = vectors @ rearrange(windows.rows(fine[b], index), "(n m) M D -> n m D M", m=m)
             products.masked_fill_(~rearrange(inside, "(n m) M -> n m 1 M", m=m), -math.inf)
             score = rearrange(windows.diagonals(products, s, side), "n m i j y x -> n i j m (y x)") / how.temperature
@@ -212,13 +213,6 @@ def _candidates(logits: Float[Tensor, "n h w"], how: CoarseToFine) -> Float[Tens
         y = largest.argmax(dim=1)
         peaks.append(torch.stack([left[number, y].argmax(dim=1), y], dim=-1).to(logits.dtype))
     return torch.stack(peaks, dim=1)
-
-
-def _numbers(cells: Float[Tensor, "n M 2"], size_hw: tuple[int, int]) -> tuple[Int[Tensor, "n M"], Tensor]:
-    """The numbers of cells in a flattened map, the nearest in place of those outside, and who is inside."""
-    h, w = size_hw
-    x, y = cells.long().unbind(-1)
-    return y.clamp(0, h - 1) * w + x.clamp(0, w - 1), (x >= 0) & (x < w) & (y >= 0) & (y < h)
 
 
 def _check(name: str, query: tuple[Tensor, Tensor], key: tuple[Tensor, Tensor], how: CoarseToFine) -> None:

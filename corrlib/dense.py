@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from . import coarse_to_fine, coords, flow, frames
+from .encoder import device_of
 
 ISLAND = 60  # cells, about 15 x 15 pixels: what moves alone and is smaller is taken for an error
 
@@ -28,8 +29,8 @@ class Match(NamedTuple):
 
 def match_frames(
     model: nn.Module,
-    frame0: Tensor,
-    frame1: Tensor,
+    frame0: Tensor | np.ndarray,
+    frame1: Tensor | np.ndarray,
     how: coarse_to_fine.CoarseToFine | None = None,
     refine: bool = True,
 ) -> Match:
@@ -40,8 +41,8 @@ def match_frames(
     brightness of the two frames settles the last fraction of a pixel.
 
     Args:
-        model: an encoder (`load_pretrained()`).
-        frame0, frame1: (3, H, W), uint8 or float in [0, 1], of one size.
+        model: an encoder (`load_pretrained()`), in evaluation mode.
+        frame0, frame1: (3, H, W) tensors or arrays, uint8 or float in [0, 1], of one size.
         how: settings of the search.
         refine: whether brightness settles the last fraction of a pixel; without, features alone do.
 
@@ -50,21 +51,25 @@ def match_frames(
         being that of going there and back in pixels; visible_0to1, forward-backward consistency.
 
     Raises:
-        ValueError: a frame is not (3, H, W), or the two differ in size.
+        ValueError: a frame is not (3, H, W), the two differ in size, or the model is in training mode.
 
     Source: variational refinement as in Brox et al., ECCV 2004, as OpenCV has it.
     """
+    frame0, frame1 = torch.as_tensor(frame0), torch.as_tensor(frame1)
     for name, frame in (("frame0", frame0), ("frame1", frame1)):
         if frame.ndim != 3 or frame.shape[0] != 3:
             raise ValueError(f"match_frames: {name} should be (3, H, W), got {tuple(frame.shape)}.")
     if frame0.shape != frame1.shape:
         expected = f"{tuple(frame0.shape)} like frame0"
         raise ValueError(f"match_frames: frame1 should be {expected}, got {tuple(frame1.shape)}.")
-    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    device = device_of("match_frames", model)
     pair, size_hw = [frames.to_float(frame)[None].to(device) for frame in (frame0, frame1)], tuple(frame0.shape[1:])
     lattices = model.coarse_lattice, model.fine_lattice
-    with torch.inference_mode():
+    with torch.no_grad():  # in inference mode, what is answered could not weigh a loss
         features = [model(frame) for frame in pair]
+        if how is None:  # small frames have few cells
+            cells = features[0].coarse[0, 0].numel()
+            how = coarse_to_fine.CoarseToFine(candidates=min(coarse_to_fine.CoarseToFine.candidates, cells))
         there, correlation = coarse_to_fine.match_field(features[0], features[1], lattices, how)
         back, _ = coarse_to_fine.match_field(features[1], features[0], lattices, how)
         cells = coords.grid(tuple(there.shape[1:3]), device)

@@ -182,6 +182,13 @@ def unit(features: Features) -> Features:
     return Features(*map(matching.unit, features))
 
 
+def device_of(name: str, model: nn.Module) -> torch.device:
+    """Where a model's frames should be. One in training mode is refused, as by `name`: looking would change it."""
+    if model.training:
+        raise ValueError(f"{name}: model should be in evaluation mode; call model.eval() first.")
+    return next((t.device for t in [*model.parameters(), *model.buffers()]), torch.empty(0).device)
+
+
 def _shown(rgb: Float[Tensor, "B 3 H W"], drop: int | None) -> Float[Tensor, "B 3 H W"]:
     """What an encoder's first layer is given: Lab, with all or all but one of its channels."""
     if min(rgb.shape[-2:]) < 8:

@@ -56,6 +56,13 @@ def write_beside(path: str | Path, **took: Any) -> None:
     beside(path, ".environment.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
+def write_measured(path: str | Path, entries: dict[str, dict]) -> None:
+    """Numbers that a command has measured, as a metrics.json at `path`, with what they may depend on beside it."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    write_beside(path)
+
+
 def called() -> str:
     """The command of `python -m corrlib` that runs; absolute paths are of one machine only and become "PATH"."""
     return "python -m corrlib " + " ".join(_elsewhere(argument) for argument in sys.argv[1:])

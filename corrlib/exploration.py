@@ -81,7 +81,7 @@ class Exploration:
         """Other settings of the tracker, for all models; all points are followed again.
 
         Raises:
-            ValueError: there is no such setting, or its value cannot be.
+            ValueError: there is no such setting, or its value cannot be; nothing has changed then.
         """
         models = {name: method for name, method in self.methods.items() if isinstance(method, Replay)}
         for setting, value in changes.items():
@@ -90,9 +90,16 @@ class Exploration:
                 raise ValueError(f"configure: expected a field of TrackerConfig, got {setting}.")
             if not value > 0:
                 raise ValueError(f"configure: {setting} should be above 0, got {value}.")
-        for name, method in models.items():
-            method.config = replace(method.config, **changes)
-            self.answers[name] = [method.follow(query) for query in self.queries]
+        before, found = {name: method.config for name, method in models.items()}, {}
+        try:
+            for name, method in models.items():
+                method.config = replace(method.config, **changes)
+                found[name] = [method.follow(query) for query in self.queries]
+        except BaseException:  # they are as they were
+            for name, method in models.items():
+                method.config = before[name]
+            raise
+        self.answers |= found
 
     def tracks(self, name: str) -> PointTracks:
         """What a method answers for all points: tracks (T, N, 2), visible and confidence (T, N)."""

@@ -60,8 +60,6 @@ def explore(
 
     opened = frames.open_video(video)
     held = frames.read_video(opened, max_frames)
-    if held.is_floating_point():
-        held = (held * 255).round().byte()
 
     def prepared(name: str, make: Callable[[Callable], Any]) -> Any:
         with Progress(f"{name}: looking at all frames", len(held)) as progress:

@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +27,18 @@ from .whole import whole
 COLUMNS = ("point", "frame", "x", "y", "visible", "confidence")
 
 
-def write_tracks(path: str | os.PathLike, answer: PointTracks, query_points: Float[Tensor, "N 3"]) -> Path:
+def write_tracks(path: str | os.PathLike, answer: PointTracks, query_points: Tensor | np.ndarray | Sequence) -> Path:
     """Tracks with what was asked: .npz with arrays of those names, or .csv with a line a point and frame.
 
     Args:
         path: where to; its folder is made if it is missing.
         answer: of `track_points`, pixels of the video.
-        query_points: (t, x, y), as they were asked.
+        query_points: (N, 3), (t, x, y) as they were asked.
 
     Raises:
         ValueError: another suffix, or not a query for each track.
     """
-    path = Path(path)
+    path, query_points = Path(path), torch.as_tensor(query_points, dtype=torch.float32)
     if path.suffix not in (".npz", ".csv"):
         raise ValueError(f"write_tracks: path should end in .npz or .csv, got {path}.")
     if len(query_points) != answer.tracks.shape[1]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from . import coords, matching
 from .encoder import Features
 
+EVIDENCE = 6  # numbers that tell whether a point is seen
+
 
 @dataclass(frozen=True)
 class TrackerConfig:
@@ -41,6 +43,19 @@ class TrackerConfig:
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot search."""
+        least = dict.fromkeys(("lines", "candidates", "radius"), 0) | {"readout": 1}
+        for name, value in least.items():
+            if not getattr(self, name) >= value:
+                raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
+        for name in ("temperature", "readout_temperature", "spread", "growth", "half_life"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"TrackerConfig: {name} should be above 0, got {getattr(self, name)}.")
+        if len(self.calibration) not in (0, EVIDENCE + 1):
+            expected = f"{EVIDENCE} weights and a constant"
+            raise ValueError(f"TrackerConfig: calibration should be {expected}, got {len(self.calibration)} numbers.")
 
 
 class Query(NamedTuple):
@@ -85,7 +100,7 @@ def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config:
     bias = read_out(fine, features, home.round(), config) - home
     still, spread = torch.zeros_like(xy), torch.full_like(xy[:, 0], config.spread)
     query = Query(coarse, fine, home, around[0], inside, bias)
-    return *query, *State(xy, still, spread, coarse, fine, coarse, fine, xy.new_zeros(len(xy), 6))
+    return *query, *State(xy, still, spread, coarse, fine, coarse, fine, xy.new_zeros(len(xy), EVIDENCE))
 
 
 def read_out(
@@ -114,7 +129,7 @@ def advance(
     logits = cosine / config.temperature - (config.prior * torch.log1p(away)).clamp(max=config.anywhere)
     # Fine: a window around each candidate, all of them one list of cells.
     sought = mix * (query.fine + config.recent * state.recent_fine + config.past * state.past_fine)
-    n, m = len(sought), config.candidates
+    n, m = len(sought), min(config.candidates, logits[0].numel())
     if m:
         peaks = matching.top_peaks(logits, m)
         centre = coords.to_cells(coords.to_pixels(peaks, coarse_lattice), fine_lattice)

@@ -33,14 +33,15 @@ def write_tapvid(root: str | Path, clips: Iterable[TrackClip], subset: str = "da
     Raises:
         ValueError: the folder exists, or two clips have one name.
     """
-    found = {}
+    found, final = {}, Path(root) / "TAP-Vid" / f"tapvid_{subset}"
+    _refuse(final)
     for clip in clips:
         if clip.name in found:
             raise ValueError(f"write_tapvid: names should differ, got {clip.name} twice.")
         found[clip.name] = tapvid_clip(clip.video, clip.tracks, clip.visible)
-    with _new_folder(Path(root) / "TAP-Vid" / f"tapvid_{subset}") as folder:
+    with _new_folder(final) as folder:
         (folder / f"tapvid_{subset}.pkl").write_bytes(pickle.dumps(found))
-    return Path(root) / "TAP-Vid" / f"tapvid_{subset}"
+    return final
 
 
 def write_davis(root: str | Path, clips: Iterable[MaskClip], split: str = "val") -> Path:
@@ -118,11 +119,16 @@ def write_mask_images(folder: Path, masks: Integer[Tensor, "T H W"], about: str 
 @contextmanager
 def _new_folder(final: Path) -> Iterator[Path]:
     """A folder to fill, which gets its name only if nothing goes wrong."""
-    if final.exists():
-        raise ValueError(f"layouts: {final} exists; name another root, or remove it.")
+    _refuse(final)
     with whole(final) as partial:
         partial.mkdir()
         yield partial
+
+
+def _refuse(final: Path) -> None:
+    """A folder that exists is never written into."""
+    if final.exists():
+        raise ValueError(f"layouts: {final} exists; name another root, or remove it.")
 
 
 def _write_image(path: Path, frame: Tensor) -> None:

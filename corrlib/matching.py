@@ -69,7 +69,7 @@ def cell_correlation(
     """
     name = name or "cell_correlation"
     check_features(name, query, key)
-    index, inside = _index(cells, key)
+    index, inside = cell_numbers(cells, tuple(key.shape[-2:]))
     correlation = windows.WindowCorrelation.apply(query, key, index)
     check_finite(name, correlation, query=query, key=key)
     return correlation.masked_fill(~inside, float("-inf"))
@@ -80,7 +80,7 @@ def window_features(
 ) -> tuple[Float[Tensor, "B N K C"], Float[Tensor, "B N K 2"]]:
     """The feature vectors of the windows of `window_correlation`, zero outside the map, and their cells."""
     cells = window_cells(centre, radius)
-    index, inside = _index(cells, features)
+    index, inside = cell_numbers(cells, tuple(features.shape[-2:]))
     rows = [windows.rows(one, at) for one, at in zip(features, index)]
     return torch.stack(rows) * inside[..., None], cells
 
@@ -90,9 +90,11 @@ def window_cells(centre: Float[Tensor, "B N 2"], radius: int) -> Float[Tensor, "
     return centre.round()[..., None, :] + coords.window_offsets(radius, centre.device)
 
 
-def _index(cells: Float[Tensor, "B N K 2"], key: Tensor) -> tuple[Int[Tensor, "B N K"], Bool[Tensor, "B N K"]]:
-    """The numbers of cells in the flattened map, those beyond its edge replaced by the nearest; who is inside."""
-    h, w = key.shape[-2:]
+def cell_numbers(
+    cells: Float[Tensor, "*shape 2"], size_hw: tuple[int, int]
+) -> tuple[Int[Tensor, "*shape"], Bool[Tensor, "*shape"]]:
+    """The numbers of cells in a flattened map, those beyond its edge replaced by the nearest; who is inside."""
+    h, w = size_hw
     x, y = cells.long().unbind(-1)
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     return y.clamp(0, h - 1) * w + x.clamp(0, w - 1), inside
@@ -138,8 +140,8 @@ def peak(logits: Float[Tensor, "*shape h w"]) -> Float[Tensor, "*shape 2"]:
     return torch.stack([best % w, best // w], dim=-1).to(logits.dtype)
 
 
-def top_peaks(logits: Float[Tensor, "N h w"], count: int) -> Float[Tensor, "N count 2"]:
-    """The cells (x, y) of the largest local maxima of each map, best first; a cell may repeat at the end.
+def top_peaks(logits: Float[Tensor, "N h w"], count: int) -> Float[Tensor, "N M 2"]:
+    """The cells (x, y) of the `count` largest local maxima of each map, best first; of smaller maps all cells.
 
     A cell is a local maximum if none of its eight neighbours is larger. Where there are fewer
     than `count` of them, lesser cells follow.

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from . import coords, frames, softmasks
-from .encoder import Features
+from .encoder import Features, device_of
 
 BLOCK = 8  # cells on a side of the blocks of queries that are multiplied at once
 ROWS = 60  # of cells on the shorter side of a frame, where no stride is asked for
@@ -173,7 +173,7 @@ def _carried(
     model: nn.Module, opened: frames.Video, first: Float[Tensor, "1 K h w"], config: PropagationConfig, same: float
 ) -> Iterator[tuple[Float[Tensor, "1 3 H W"], Float[Tensor, "1 K h w"]]]:
     """Each frame after the first, reduced, with its labels on the grid; memory is bounded."""
-    device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    device = device_of("propagate", model)
     lattices, work_hw = (model.coarse_lattice, model.fine_lattice), coords.reduced_size(opened.size_hw, config.lines)
     bias = _circle(config.radius, device)
     memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=config.recent)

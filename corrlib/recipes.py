@@ -26,7 +26,7 @@ class TrainConfig:
     clips: int = 4  # a step, shared out among processes that train together
     frames: int = 3  # a clip, all of them matched with each other
     size: int = 160  # pixels, square
-    points: int = 192  # a clip, asked in all of its frames; 0 asks each fine cell of frame 0, of pairs with flow
+    points: int = 192  # a clip, shared evenly by its frames; 0 asks each fine cell of frame 0, of pairs with flow
     max_gap: float = 24.0  # frames between neighbouring frames of a clip, log-uniform from 1
     appearance: float = 1.0  # strength of augment.change_appearance
     textures: int = 96  # at hand at a time
@@ -94,7 +94,7 @@ class TrainConfig:
                 "TrainConfig: frames should be at least 2, size 32 and max_gap 1, "
                 f"got {self.frames}, {self.size} and {self.max_gap}."
             )
-        least = 0 if self.labelled != "procedural" else 1
+        least = self.frames if self.labelled == "procedural" else 0  # one asked in each frame
         if self.points < least or self.domain_cells < 0:
             raise ValueError(
                 f"TrainConfig: points should be at least {least} and domain_cells 0, "

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from . import baselines, chains, coords, following, frames, propagation
-from .encoder import Features
+from .encoder import Features, device_of
 from .following import TrackerConfig
 from .samples import PointTracks
 from .tracking import check_points
@@ -43,12 +43,13 @@ class Replay(nn.Module):
         progress: Progress | None = None,
     ):
         super().__init__()
+        self.eval()
         config = config or TrackerConfig()
         self.config = replace(config, calibration=config.calibration or model.calibration)
         self.coarse_lattice, self.fine_lattice = model.coarse_lattice, model.fine_lattice
         self.video, self.size_hw = video, tuple(video.shape[2:])
         self.work_hw = coords.reduced_size(self.size_hw, config.lines)
-        device = next((t.device for t in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+        device = device_of("Replay", model)
         self.register_buffer("place", torch.empty(0, device=device))  # who asks an encoder for its device finds it
         self.features: list[Features] = []
         self.order: Iterator[int] = iter(())

@@ -7,13 +7,16 @@ asked.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from . import coords, frames
+from .encoder import device_of
 from .following import Query, State, TrackerConfig, advance, parted, start
 from .samples import PointTracks
 
@@ -32,7 +35,7 @@ class OnlineTracker:
     """Follows points through a stream: one frame in, positions out, constant memory and time a frame.
 
     Args:
-        model: an encoder (`load_pretrained()`); frames go to its device.
+        model: an encoder (`load_pretrained()`) in evaluation mode; frames go to its device.
         config: how to search.
 
     Example:
@@ -51,12 +54,12 @@ class OnlineTracker:
         self.queries: Query | None = None
         self.state: State | None = None
 
-    @torch.inference_mode()
-    def step(self, frame: Tensor, new_points: Tensor | None = None) -> Answer:
+    @torch.no_grad()  # in inference mode, what is answered could not weigh a loss
+    def step(self, frame: Tensor | np.ndarray, new_points: Tensor | np.ndarray | Sequence | None = None) -> Answer:
         """Takes in the next frame.
 
         Args:
-            frame: (3, H, W), uint8 or float in [0, 1], of the same size as those before.
+            frame: (3, H, W) tensor or array, uint8 or float in [0, 1], of the same size as those before.
             new_points: (M, 2), points of this frame to be followed from now on.
 
         Returns:
@@ -64,8 +67,10 @@ class OnlineTracker:
             added; of the new ones the position given.
 
         Raises:
-            ValueError: the frame's shape or a new point is wrong; the tracker is as before.
+            ValueError: the frame's shape or a new point is wrong, or the model is in training mode; the
+                tracker is as before.
         """
+        frame = torch.as_tensor(frame)
         if frame.ndim != 3 or frame.shape[0] != 3:
             raise ValueError(f"OnlineTracker.step: frame should be (3, H, W), got {tuple(frame.shape)}.")
         size_hw = tuple(frame.shape[1:])
@@ -74,7 +79,7 @@ class OnlineTracker:
         if new_points is not None:
             new_points = torch.as_tensor(new_points, dtype=torch.float32)
             check_points("OnlineTracker.step", new_points, size_hw)
-        device = next((t.device for t in [*self.model.parameters(), *self.model.buffers()]), torch.device("cpu"))
+        device = device_of("OnlineTracker.step", self.model)
         work_hw = coords.reduced_size(size_hw, self.config.lines)
         frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
         features = self.model(coords.resize_frames(frame[None], work_hw))
@@ -84,7 +89,7 @@ class OnlineTracker:
                 lambda *tile: advance(features, self.lattices, *parted(tile), self.config), *queries, *state
             )
             state = State(*moved)
-        if new_points is not None:
+        if new_points is not None and len(new_points):
             xy = coords.resize_points(new_points.to(device), size_hw, work_hw)
             fresh = in_tiles(lambda points: start(features, self.lattices, points, self.config), xy)
             if state is not None:
@@ -139,14 +144,14 @@ def check_points(name: str, xy: Tensor, size_hw: tuple[int, int]) -> None:
 def track_points(
     model: nn.Module,
     video: frames.Source,
-    query_points: Tensor,
+    query_points: Tensor | np.ndarray | Sequence,
     config: TrackerConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PointTracks:
     """Follows points through a video, forwards and, from queries in its middle, backwards.
 
     Args:
-        model: an encoder (`load_pretrained()`).
+        model: an encoder (`load_pretrained()`), in evaluation mode.
         video: a path, (T, 3, H, W) frames, or (B, T, 3, H, W) frames with (B, N, 3) queries. Files
             are read lazily; only frames before the last query's are kept, for the way back.
         query_points: (N, 3) as (t, x, y), pixels.
@@ -158,7 +163,8 @@ def track_points(
         for batched frames. In its own frame a query has the position given and confidence 1.
 
     Raises:
-        ValueError: no query, one outside the frame or the video, NaN, or a video of one frame.
+        ValueError: no query, one outside the frame or the video, NaN, a video of one frame, or a model
+            in training mode.
         FileNotFoundError: there is no such video.
     """
     query_points = torch.as_tensor(query_points, dtype=torch.float32)
@@ -178,9 +184,11 @@ def track_points(
     opened = frames.open_video(video)
     check_points("track_points", query_points[:, 1:], opened.size_hw)
     when = query_points[:, 0]
-    if (when != when.round()).any() or (when < 0).any():
+    if not ((when == when.round()) & (when >= 0) & when.isfinite()).all():
         raise ValueError("track_points: the times t of query_points should be whole numbers from 0.")
     last_query = int(when.max())
+    if not isinstance(opened.source, Path):  # of a file it is known at its end alone
+        _check_last(last_query, opened.num_frames)
 
     forward, earlier = OnlineTracker(model, config), []
     answers: list[Answer] = []
@@ -197,10 +205,7 @@ def track_points(
             progress(t + 1, opened.num_frames)
     if len(answers) < 2:
         raise ValueError(f"track_points: the video should have at least 2 frames, got {len(answers)}.")
-    if last_query >= len(answers):
-        raise ValueError(
-            f"track_points: a query asks in frame {last_query}, but the video ends with frame {len(answers) - 1}."
-        )
+    _check_last(last_query, len(answers))
 
     backward, order = OnlineTracker(model, config), []
     for t in range(last_query, -1, -1) if last_query else ():
@@ -214,6 +219,14 @@ def track_points(
             *(torch.where(before.reshape(-1, *[1] * (b.ndim - 1)), b, f) for b, f in zip(found, answers[t]))
         )
     return PointTracks(*(torch.stack(parts) for parts in zip(*answers)))
+
+
+def _check_last(frame: int, num_frames: int) -> None:
+    """Refuse a query in a frame that there is not."""
+    if frame >= num_frames:
+        raise ValueError(
+            f"track_points: a query asks in frame {frame}, but the video ends with frame {num_frames - 1}."
+        )
 
 
 def _ordered(answer: Answer, order: list[int], count: int) -> Answer:

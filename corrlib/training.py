@@ -58,7 +58,7 @@ def train(
         clips: labelled clips in place of those that the configuration names, as many.
 
     Returns:
-        one record a step: step, learning_rate, seconds so far, seconds waited for clips, each loss, what
+        one record a step: step, learning_rate, seconds since this call began, seconds waited for clips, each loss, what
         `evaluate` said; with the domain loss also the discriminator's accuracy and the norm of the gradient it sends.
 
     Raises:

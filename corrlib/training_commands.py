@@ -203,8 +203,7 @@ def measure_costs(out: str, settings: tuple[str, ...], steps: int, rounds: int, 
     """
     try:
         entries = training_costs.measure(recipes.TrainConfig(**read_settings(settings)), steps, workers, rounds)
-        Path(out).write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-        environment.write_beside(out)
+        environment.write_measured(out, entries)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{environment.device_name()}, {torch.get_num_threads()} threads")

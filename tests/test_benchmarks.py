@@ -19,6 +19,8 @@ def test_tasks_of_the_procedural_benchmark():
     assert len(benchmarks.tasks("procedural", "nowhere")) == 32
     assert [t.name for t in benchmarks.tasks("procedural", "nowhere", max_clips=2)] == ["000", "001"]
     assert len(benchmarks.tasks("procedural", "nowhere", max_clips=99)) == 32  # there are no more
+    with pytest.raises(ValueError, match="max_clips should be at least 0, got -1"):
+        benchmarks.tasks("procedural", "nowhere", max_clips=-1)
 
 
 SAMPLES = Path(__file__).with_name("procedural_samples.npz")

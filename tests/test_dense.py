@@ -69,3 +69,11 @@ def test_frames_that_are_refused(model, unchecked):
         match_frames(model, frame, frame[:1])
     with pytest.raises(ValueError, match=r"frame1 should be \(3, 40, 56\) like frame0, got \(3, 40, 48\)"):
         match_frames(model, frame, frame[:, :, :48])
+
+
+def test_a_match_can_weigh_a_loss_and_small_frames_are_matched(model, picture):
+    frame = picture[:, 20:28, 20:32]
+    match = match_frames(model, frame, frame.numpy(), refine=False)
+    weight = torch.ones((), requires_grad=True)
+    (weight * match.confidence + match.flow_0to1.norm(dim=0)).sum().backward()
+    assert weight.grad == match.confidence.sum() and match.flow_0to1.abs().max() < 1

@@ -151,6 +151,7 @@ def test_refusals_change_nothing(state, methods, clip, unchecked):
         (lambda: state.remove(3), "there are 1 points, and none with number 3"),
         (lambda: state.configure(wombat=1), "field of TrackerConfig, got wombat"),
         (lambda: state.configure(temperature=0), "temperature should be above 0"),
+        (lambda: state.configure(radius=99), "radius should be 0 to 38"),
         (lambda: state.box(1, 1, 2, 9), r"at least 3 x 3 pixels inside the frame, got 2 x 9"),
         (lambda: state.picture("model", 7), r"frame should be in 0 \.\. 4, got 7"),
         (lambda: state.picture("model", 0, overlay="x"), "one of nothing, correlation, probability"),
@@ -160,6 +161,7 @@ def test_refusals_change_nothing(state, methods, clip, unchecked):
         with pytest.raises(ValueError, match=message):
             act()
     assert len(state.queries) == 1 and not state.masks and state.methods["model"].config.temperature == 0.05
+    state.add(0, 40.0, 32.0)
 
 
 def test_overlays_draw_where_they_should():

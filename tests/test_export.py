@@ -41,6 +41,11 @@ def test_tracks_as_arrays(tmp_path, answer, queries):
     assert [p.name for p in path.parent.iterdir()] == ["tracks.npz"]
 
 
+def test_queries_may_be_a_list(tmp_path, answer, queries):
+    with np.load(export.write_tracks(tmp_path / "tracks.npz", answer, queries.tolist())) as read:
+        assert np.array_equal(read["query_points"], queries)
+
+
 def test_tracks_as_a_table(tmp_path, answer, queries):
     with export.write_tracks(tmp_path / "tracks.csv", answer, queries).open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -140,3 +140,15 @@ def test_a_mirrored_network_has_the_weights_and_the_origin_of_its_own(tmp_path, 
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
     origin = checkpoints.read_origin(tmp_path / "b.safetensors")
     assert origin["seed"] == "3" and origin["mirrored"]
+
+
+def test_what_was_learnt_is_kept_whatever_happens_to_its_confidence(tmp_path, monkeypatch):
+    def fail():
+        raise RuntimeError("no clips")
+
+    monkeypatch.setattr(benchmarks, "procedural_calib", fail)
+    tiny = {"steps": 1, "clips": 1, "frames": 2, "size": 32, "points": 8, "width": 4, "textures": 3}
+    words = [word for name, value in tiny.items() for word in ("--set", f"{name}={value}")]
+    assert call("train", tmp_path / "a.1.safetensors", *words).exit_code == 1
+    assert checkpoints.load(tmp_path / "a.1.safetensors").config["width"] == 4
+    assert (tmp_path / "a.1.history.jsonl").read_text().count("\n") == 1

@@ -122,10 +122,10 @@ def test_joints_of_a_static_clip_stay_below_a_tenth_of_a_pixel(model, scene):
     nearest = PropagationConfig(**{**PAPER.__dict__, "top_k": 1})
     video = torch.zeros(2, 3, 48, 56)
     joints = 20 + 8 * torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
-    error = propagate_joints(Itself(), video, joints, nearest)[1] - joints
+    error = propagate_joints(Itself().eval(), video, joints, nearest)[1] - joints
     assert error.mean(dim=0).abs().max() < 0.05
     released = PropagationConfig(**{**nearest.__dict__, "aligned": False})
-    bias = (propagate_joints(Itself(), video, joints, released)[1] - joints).mean(dim=0)
+    bias = (propagate_joints(Itself().eval(), video, joints, released)[1] - joints).mean(dim=0)
     assert ((bias - 0.5).abs() < 0.1).all()
 
 

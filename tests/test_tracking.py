@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from corrlib import baselines, checkpoints, coords, synthetic, textures, tracking
-from corrlib.tracking import OnlineTracker, track_points
+from corrlib import baselines, checkpoints, coords, dense, propagation, synthetic, textures, tracking
+from corrlib.encoder import PixelEncoder
+from corrlib.tracking import OnlineTracker, TrackerConfig, track_points
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +222,60 @@ def test_in_tiles_pads_and_cuts():
     added, same = tracking.in_tiles(work, rows, 2 * rows)
     assert sizes == [64, 64, 64]
     assert torch.equal(added, 3 * rows) and torch.equal(same, rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0.0}, "temperature should be above 0, got 0.0"),
+        ({"half_life": 0.0}, "half_life should be above 0"),
+        ({"candidates": -1}, "candidates should be at least 0, got -1"),
+        ({"readout": 0}, "readout should be at least 1, got 0"),
+        ({"lines": -5}, "lines should be at least 0"),
+        ({"calibration": (1.0, 0.0)}, "calibration should be 6 weights and a constant, got 2 numbers"),
+    ],
+)
+def test_what_cannot_search_is_refused(changes, message):
+    with pytest.raises(ValueError, match=f"TrackerConfig: {message}"):
+        TrackerConfig(**changes)
+
+
+@pytest.mark.parametrize("size_hw", [(8, 8), (8, 16), (9, 11)])
+def test_frames_with_fewer_cells_than_candidates_are_tracked(model, picture, size_hw):
+    video = picture[:, 20 : 20 + size_hw[0], 20 : 20 + size_hw[1]].expand(3, 3, *size_hw)
+    found = track_points(model, video, [[0, 4, 3]]).tracks
+    assert torch.allclose(found, found[:1], atol=0.5)
+
+
+def test_a_query_after_the_end_is_refused_before_the_first_frame():
+    class Unasked(PixelEncoder):
+        def forward(self, rgb):
+            raise AssertionError("asked")
+
+    for t in (3, 1e30, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="track_points"):
+            track_points(Unasked(4, 8).eval(), torch.zeros(3, 3, 16, 16), [[t, 4, 3]])
+
+
+def test_a_stream_takes_arrays_and_no_new_points_and_its_answers_can_weigh_a_loss(model, picture):
+    tracker, frame = OnlineTracker(model), picture[:, :32, :40].numpy()
+    assert tracker.step(frame, torch.zeros(0, 2)).xy.shape == (0, 2)
+    tracker.step(frame, [[10, 12.5]])
+    answer = tracker.step(frame, torch.zeros(0, 2))
+    weight = torch.ones(1, requires_grad=True)
+    (weight * answer.confidence).sum().backward()
+    assert weight.grad == answer.confidence and torch.allclose(answer.xy, torch.tensor([[10, 12.5]]), atol=0.5)
+
+
+def test_a_model_in_training_mode_is_refused_and_left_as_it_was():
+    learning, video = PixelEncoder(4, 8), torch.zeros(2, 3, 16, 16)
+    before = {name: value.clone() for name, value in learning.state_dict().items()}
+    calls = (
+        lambda: track_points(learning, video, [[0, 4, 3]]),
+        lambda: dense.match_frames(learning, *video),
+        lambda: propagation.propagate_masks(learning, video, torch.ones(16, 16, dtype=torch.long)),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"evaluation mode; call model.eval\(\)"):
+            call()
+    assert all(torch.equal(value, before[name]) for name, value in learning.state_dict().items())

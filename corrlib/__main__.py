@@ -182,7 +182,7 @@ def _parameters(files: tuple[str, ...], pairs: tuple[tuple[str, str], ...]) -> d
 @click.option("--frames", "num_frames", default=0, help="Length of a 640 x 480 video to read memory over; 0 for none.")
 @click.option("--small-frames", default=0, help="Length of a 64 x 64 stream to read memory over; 0 for none.")
 def tracking_costs(out: str, weights: str, num_frames: int, small_frames: int) -> None:
-    """Measure what following 256 points costs, on one thread, and write it to OUT as a metrics.json."""
+    """Measure what following 256 points costs, on one thread and on all, and write it to OUT as a metrics.json."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:

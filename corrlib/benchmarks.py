@@ -276,11 +276,7 @@ def tasks(
 
 
 def available(
-    benchmarks: Iterable[str],
-    root: str | Path,
-    split: str = "val",
-    max_clips: int = 0,
-    query_mode: str = "first",
+    benchmarks: Iterable[str], root: str | Path, split: str = "val", max_clips: int = 0, query_mode: str = "first"
 ) -> tuple[dict[str, list[Task]], dict[str, str]]:
     """The clips of each benchmark whose data is there, and of the others what was looked for.
 

@@ -68,8 +68,8 @@ def match_frames(
     with torch.no_grad():  # in inference mode, what is answered could not weigh a loss
         features = [model(frame) for frame in pair]
         if how is None:  # small frames have few cells
-            cells = features[0].coarse[0, 0].numel()
-            how = coarse_to_fine.CoarseToFine(candidates=min(coarse_to_fine.CoarseToFine.candidates, cells))
+            most = features[0].coarse[0, 0].numel()
+            how = coarse_to_fine.CoarseToFine(candidates=min(coarse_to_fine.CoarseToFine.candidates, most))
         there, correlation = coarse_to_fine.match_field(features[0], features[1], lattices, how)
         back, _ = coarse_to_fine.match_field(features[1], features[0], lattices, how)
         cells = coords.grid(tuple(there.shape[1:3]), device)

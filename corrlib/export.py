@@ -38,7 +38,7 @@ def write_tracks(path: str | os.PathLike, answer: PointTracks, query_points: Ten
     Raises:
         ValueError: another suffix, or not a query for each track.
     """
-    path, query_points = Path(path), torch.as_tensor(query_points, dtype=torch.float32)
+    path, query_points = Path(path), torch.as_tensor(query_points)
     if path.suffix not in (".npz", ".csv"):
         raise ValueError(f"write_tracks: path should end in .npz or .csv, got {path}.")
     if len(query_points) != answer.tracks.shape[1]:

@@ -232,19 +232,14 @@ def _loader(
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    made = iter(loader)
-    while True:
-        try:
-            batch = next(made)
-        except StopIteration:
-            return
-        except (EOFError, OSError, ValueError) as error:
-            if "\n" in str(error):  # of a worker, with where it was raised
-                raise type(error)(str(error).splitlines()[-1].removeprefix(f"{type(error).__name__}: ")) from None
-            if workers and not (isinstance(error, ValueError) or getattr(error, "filename", None)):
-                raise _killed(error) from None  # while something was being read from it
-            raise
-        yield batch
+    try:
+        yield from loader
+    except (EOFError, OSError, ValueError) as error:
+        if "\n" in str(error):  # of a worker, with where it was raised
+            raise type(error)(str(error).splitlines()[-1].removeprefix(f"{type(error).__name__}: ")) from None
+        if workers and not (isinstance(error, ValueError) or getattr(error, "filename", None)):
+            raise _killed(error) from None  # while something was being read from it
+        raise
 
 
 @contextlib.contextmanager

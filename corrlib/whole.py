@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name only when all of them is there."""
+"""Files and folders that appear under their name only when all of them is there, and folders of one process."""
 
 import glob
 import os
@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
 
 _ours: dict[Path, int] = {}  # folders that `new_folder` made, each with a descriptor that holds its lock
 
@@ -18,7 +16,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
     A file is on the disk by then, whatever happens to the machine. What was there stays until then; after
     an error it is as it was, and nothing of the new one is left. The folder of `path` is made if it is missing.
-    Several processes may write the same: the last one stays.
+    Several processes may write the same file: the last one stays.
 
     Raises:
         IsADirectoryError: what was written is a file, and `path` is a folder, which is left as it is.
@@ -27,8 +25,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):  # by processes that were killed
-        writer = left.name.split(".")[-2]
-        if left == partial or (writer.isdecimal() and not psutil.pid_exists(int(writer))):
+        if left == partial or _is_gone(left.name.split(".")[-2]):
             _remove(left)
     try:
         yield partial
@@ -77,6 +74,13 @@ def _lock(folder: Path) -> bool:
         return not isinstance(error, BlockingIOError)  # some file systems know no locks
     _ours[folder] = held
     return True
+
+
+def _is_gone(process: str) -> bool:
+    """Whether no process has this number; not of what is no number."""
+    import psutil  # takes a while, and is rarely needed
+
+    return process.isdecimal() and not psutil.pid_exists(int(process))
 
 
 def _remove(path: Path) -> None:

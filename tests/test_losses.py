@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from corrlib import cielab, coords, losses
+from corrlib import coords, losses
 from corrlib.losses import LossWeights, soft_label_cross_entropy
 
 
@@ -105,16 +105,6 @@ def test_reconstruction_loss_by_hand():
     assert losses.reconstruction_loss(cells, ramp, lattice).item() == pytest.approx(0, abs=1e-6)
     assert losses.reconstruction_loss(cells + 0.2, ramp, lattice).item() == pytest.approx(3.5, abs=1e-4)
     assert losses.reconstruction_loss(cells + 0.02, ramp, lattice).item() == pytest.approx(0.08, abs=1e-4)
-
-
-def test_dropping_a_channel_by_hand():
-    lab = torch.rand(2, 3, 4, 5)
-    for channel in range(3):
-        left = cielab.drop_channel(lab, channel)
-        kept = [c for c in range(3) if c != channel]
-        assert not left[:, channel].any() and torch.allclose(left[:, kept], 1.5 * lab[:, kept])
-    with pytest.raises(ValueError, match="channel should be 0, 1 or 2, got 3"):
-        cielab.drop_channel(lab, 3)
 
 
 def test_bad_weights_and_references():

@@ -406,6 +406,7 @@ def test_missing_real_video_is_refused_before_the_first_step(tmp_path, monkeypat
         ({"encoder": "large"}, "encoder should be one of small, paper"),
         ({"labelled": "sintel"}, "labelled should be one of procedural, flyingthings3d, flyingchairs"),
         ({"labelled": "flyingthings3d"}, "data_root should be the folder of flyingthings3d, got ''"),
+        ({"points": 0}, "points should be at least 2 and domain_cells 0, got 0"),
         ({"points": 1}, "points should be at least 2 and domain_cells 0, got 1"),
         ({"domain_strength": -1.0}, "domain_strength should be at least 0"),
         ({"ema": 1.0}, r"ema should be in \[0, 1\), got 1"),

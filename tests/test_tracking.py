@@ -147,6 +147,15 @@ def test_a_hidden_point_is_not_visible_and_found_again(model, picture):
     assert (error[left] < 4).float().mean() > 0.9 and found.visible[-1][left].float().mean() > 0.8
 
 
+def test_most_points_behind_a_board_are_not_visible(model):
+    """In ten pictures full of look-alikes, to which hidden points leap; the test above has an easy one."""
+    seen = []
+    for seed in range(3, 13):
+        left, _, found, _ = behind_a_board(model, textures.leaves(160, torch.Generator().manual_seed(seed)))
+        seen.append(found.visible[3][left])
+    assert torch.cat(seen).float().mean() < 0.5
+
+
 @pytest.mark.parametrize("seed", [4, 5, 6])
 def test_what_hides_a_point_is_not_learnt(model, seed):
     """Templates that are renewed too readily learn the board: a third of the first picture's points would stay away."""

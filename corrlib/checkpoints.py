@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from .encoder import UNCALIBRATED, PaperEncoder, PixelEncoder
 from .whole import whole
 
-FORMAT = "corrlib-encoder-1"
+FORMAT = "corrlib-encoder-2"
+EARLIER = "corrlib-encoder-1"  # the same but for its calibration, which was of other evidence
 OWN = ("format", "encoder", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
 ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
@@ -90,13 +91,15 @@ def read_origin(path: str | os.PathLike) -> dict[str, str]:
 def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
     """The encoder of a checkpoint, in evaluation mode.
 
+    One of format 1 comes uncalibrated, since its calibration was of other evidence: `python -m corrlib calibrate FILE`.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no safetensors file, not one of corrlib's, or its weights do not fit.
     """
     with _opened(Path(path)) as file:
         header = file.metadata() or {}
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, EARLIER):
             raise ValueError(f"load: {path} should be of format {FORMAT}, got {header.get('format', 'none')!r}.")
         kind = header.get("encoder", "PixelEncoder")  # which the first files did not say
         try:
@@ -119,7 +122,7 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
             raise ValueError(f"load: {path} should have {len(UNCALIBRATED)} weights of calibration.")
         encoder = ENCODERS[kind](**config)
         encoder.load_state_dict({name: file.get_tensor(name) for name in slices})
-    encoder.calibration = calibration
+    encoder.calibration = calibration if header["format"] == FORMAT else UNCALIBRATED
     return encoder.eval()
 
 

@@ -46,7 +46,7 @@ class Residual(nn.Module):
 
 # Weights of the tracker's evidence for an encoder that has not been calibrated: likeness to the
 # query in fine and coarse features counts for a point's being seen, an error on the way back against.
-UNCALIBRATED = (6.0, 4.0, 0.0, -2.0, 0.0, 0.0, -4.3)
+UNCALIBRATED = (6.0, 4.0, 0.0, 0.0, -2.0, 0.0, -4.3)
 
 
 class PixelEncoder(nn.Module):

@@ -150,7 +150,7 @@ def advance(
     now_fine = matching.features_at(features.fine, found[None])[0]
     now_coarse = matching.features_at(features.coarse, coords.to_cells(position, coarse_lattice)[None])[0]
     chance = support[torch.arange(n), best] - logits.flatten(1).logsumexp(dim=1)
-    facts = evidence(query, state, position, now_fine, now_coarse, chance, config)
+    facts = evidence(query, state, now_fine, now_coarse, chance, config)
     weights = facts.new_tensor(config.calibration)
     confidence = torch.sigmoid((facts * weights[:-1]).sum(-1) + weights[-1])
     seen, keep = confidence > config.visible, (confidence > config.update)[:, None]
@@ -171,7 +171,6 @@ def advance(
 def evidence(
     query: Query,
     state: State,
-    position: Float[Tensor, "n 2"],
     now_fine: Float[Tensor, "n D"],
     now_coarse: Float[Tensor, "n C"],
     chance: Float[Tensor, "n"],
@@ -179,9 +178,10 @@ def evidence(
 ) -> Float[Tensor, "n 6"]:
     """What speaks for a point having been found and being seen.
 
-    Cosines with the query's fine and coarse features and with the recent fine ones; the error of
-    the way back to the query, in fine cells, as log(1 + error); the log-probability of the
-    winner among all coarse cells; and the displacement from the last frame, as log(1 + cells).
+    Cosines with the query's fine and coarse features and with the recent ones; the error of the
+    way back to the query, in fine cells, as log(1 + error); and the log-probability of the winner
+    among all coarse cells. How far a point moved says little, but the likes of it that a hidden
+    point leaps to differ from what it looked like last in the coarse features, which know what is around.
     """
     back = (query.around @ now_fine[:, :, None])[..., 0] / config.temperature
     back = back.masked_fill(~query.inside, float("-inf"))
@@ -192,9 +192,9 @@ def evidence(
             (now_fine * query.fine).sum(-1),
             (now_coarse * query.coarse).sum(-1),
             (now_fine * state.recent_fine).sum(-1),
+            (now_coarse * state.recent_coarse).sum(-1),
             error.log1p(),
             chance,
-            ((position - state.position).norm(dim=-1) / 8).log1p(),
         ],
         dim=-1,
     )

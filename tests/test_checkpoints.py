@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from corrlib import checkpoints, methods
-from corrlib.encoder import PixelEncoder
+from corrlib.encoder import UNCALIBRATED, PixelEncoder
 
 
 @pytest.fixture
@@ -32,6 +32,15 @@ def test_round_trip(tmp_path, encoder):
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_a_calibration_of_other_evidence_is_left_out(tmp_path, encoder):
+    encoder.calibration = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+    save_file(encoder.state_dict(), tmp_path / "a.safetensors", header(encoder, format=checkpoints.EARLIER))
+    earlier = checkpoints.load(tmp_path / "a.safetensors")
+    assert earlier.calibration == UNCALIBRATED
+    frame = torch.rand(1, 3, 32, 48)
+    assert all(torch.equal(a, b) for a, b in zip(encoder(frame), earlier(frame)))
+
+
 def header(encoder, **changes):
     plain = {
         "format": checkpoints.FORMAT,
@@ -45,7 +54,7 @@ def header(encoder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "other"}, "format corrlib-encoder-1, got 'other'"),
+        ({"format": "other"}, "format corrlib-encoder-2, got 'other'"),
         ({"config": "{]"}, "does not describe a PixelEncoder"),
         ({"config": '{"depth": 3}'}, "does not describe a PixelEncoder"),
         ({"config": '{"width": -1}'}, "does not describe a PixelEncoder"),

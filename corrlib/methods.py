@@ -87,9 +87,10 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short name of a network's weights and of how it looks, the same wherever they are; "" of one without any."""
+    """A short name of a network's weights, how it looks and how sure it is; the same anywhere, "" without weights."""
     state = model.state_dict()
-    digest = hashlib.sha256(b"mirrored" if getattr(model, "mirrored", False) else b"")
+    looks = "mirrored" if getattr(model, "mirrored", False) else ""
+    digest = hashlib.sha256(f"{looks} {getattr(model, 'calibration', ())}".encode())
     for name, value in sorted(state.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16] if state else ""

@@ -111,6 +111,14 @@ def test_weights_have_names():
     assert methods.methods(["sift"])["sift"].weights == methods.methods(["lk"])["lk"].weights == ""
 
 
+def test_who_is_less_sure_has_another_name():
+    """Or answers kept from before a new calibration would be taken for its own."""
+    model = checkpoints.load_pretrained()
+    before = methods.fingerprint(model)
+    model.calibration = (*model.calibration[:-1], model.calibration[-1] - 1)
+    assert methods.fingerprint(model) != before == methods.fingerprint(checkpoints.load_pretrained())
+
+
 def test_a_random_network_takes_no_random_numbers_from_others():
     before = torch.get_rng_state()
     methods.methods(["random"])

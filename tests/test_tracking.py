@@ -153,7 +153,7 @@ def test_most_points_behind_a_board_are_not_visible(model):
     for seed in range(3, 13):
         left, _, found, _ = behind_a_board(model, textures.leaves(160, torch.Generator().manual_seed(seed)))
         seen.append(found.visible[3][left])
-    assert torch.cat(seen).float().mean() < 0.5
+    assert torch.cat(seen).float().mean() < 0.35
 
 
 @pytest.mark.parametrize("seed", [4, 5, 6])

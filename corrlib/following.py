@@ -180,8 +180,8 @@ def evidence(
 
     Cosines with the query's fine and coarse features and with the recent ones; the error of the
     way back to the query, in fine cells, as log(1 + error); and the log-probability of the winner
-    among all coarse cells. How far a point moved says little, but the likes of it that a hidden
-    point leaps to differ from what it looked like last in the coarse features, which know what is around.
+    among all coarse cells. A hidden point leaps to its like elsewhere: that differs from what the
+    point looked like last in the coarse features, which know its surroundings.
     """
     back = (query.around @ now_fine[:, :, None])[..., 0] / config.temperature
     back = back.masked_fill(~query.inside, float("-inf"))

@@ -179,7 +179,7 @@ class SiftEncoder(nn.Module):
 
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
-    # Of calibration.calibrate, with the tracker's settings in `methods`, on the clips of benchmarks.procedural_calib.
+    # calibration.calibrate(SiftEncoder(), [task.read()[0] for task in benchmarks.procedural_calib()], methods.SIFT[0])
     calibration = (2.4539, 2.282, 2.0904, 0.6577, -0.3127, 0.0234, -5.056)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
@@ -226,7 +226,7 @@ class RawPatchEncoder(nn.Module):
 
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
-    calibration = (0.6213, 1.4852, -0.9544, 1.2201, -0.1694, -0.0821, -0.7596)  # likewise
+    calibration = (0.6213, 1.4852, -0.9544, 1.2201, -0.1694, -0.0821, -0.7596)  # likewise, by methods.PATCHES
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
         lab = cielab.rgb_to_lab(images)

@@ -25,6 +25,13 @@ OURS = ("model", "trained", "shipped", "random")  # networks of ours, the one th
 NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # nothing beats so many nat a coarse cell
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
+# Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
+# and what carries them more softly, is worse for them.
+PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf)
+SIFT = (
+    replace(PATCHES, temperature=0.03, readout_temperature=0.03),
+    PropagationConfig(lines=256, top_k=10, temperature=0.05),
+)
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
 
 
@@ -89,8 +96,7 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 def fingerprint(model: nn.Module) -> str:
     """A short name of a network's weights, how it looks and how sure it is; the same anywhere, "" without weights."""
     state = model.state_dict()
-    looks = "mirrored" if getattr(model, "mirrored", False) else ""
-    digest = hashlib.sha256(f"{looks} {getattr(model, 'calibration', ())}".encode())
+    digest = hashlib.sha256(f"{getattr(model, 'mirrored', False)} {getattr(model, 'calibration', ())}".encode())
     for name, value in sorted(state.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16] if state else ""
@@ -123,13 +129,6 @@ def methods(
             holds other weights.
         FileNotFoundError: a file of weights is not there.
     """
-    # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-    # and what carries them more softly, is worse for them.
-    eager = {"radius": 6, "update": 0.5, "anywhere": math.inf}
-    sharper = (
-        tracking.TrackerConfig(temperature=0.03, readout_temperature=0.03, **eager),
-        PropagationConfig(lines=256, top_k=10, temperature=0.05),
-    )
     dis_fast = [functools.partial(f, preset="fast") for f in (baselines.track_dis, baselines.propagate_masks_dis)]
     found = {
         "model": lambda: of_encoder(load_pretrained(checkpoint or "small")),
@@ -142,8 +141,8 @@ def methods(
         "no_redetection": lambda: of_encoder(load_pretrained(checkpoint or "small"), NEARBY),
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
-        "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *sharper),
-        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval(), tracking.TrackerConfig(**eager)),
+        "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *SIFT),
+        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval(), PATCHES),
         "raft_small": lambda: _of_raft(raft_small_weights),
         "dis_medium": lambda: Method(baselines.track_dis, baselines.propagate_masks_dis),
         "dis_fast": lambda: Method(*dis_fast),

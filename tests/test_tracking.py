@@ -130,6 +130,15 @@ def test_batches_arrays_and_paths(model, moving, tmp_path):
     assert track_points(model, path, points).tracks.shape == one.tracks.shape
 
 
+def test_evidence_of_a_still_scene(model, picture):
+    """In the order that calibrations count on: four cosines, error of the way back, the winner's log-probability."""
+    tracker = OnlineTracker(model)
+    tracker.step(picture, queries(tuple(picture.shape[1:]), 40)[:, 1:])
+    tracker.step(picture)
+    cosines, error, chance = tracker.state.evidence.split([4, 1, 1], dim=1)
+    assert (cosines > 0.9).all() and (error >= 0).all() and error.mean() < 0.3 and (chance <= 0).all()
+
+
 def behind_a_board(model, picture):
     """Which points a grey board hides in frames 2 to 4, where all are, and how the answer is wrong at the end."""
     frame = picture[:, :96, :128]

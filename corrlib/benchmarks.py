@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from einops import rearrange
-from torch import Tensor
 
-from . import collages, coords, synthetic, textures
+from . import collages, queries, synthetic, textures
 from .datasets import badja, davis, flyingchairs, jhmdb, kitti, middlebury, sintel, tapvid
-from .samples import FlowPair, PoseClip, TrackClip
+from .queries import Asked
 
-FLOW = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchairs": flyingchairs}
+FLOW_SETS = {"middlebury": middlebury, "sintel": sintel, "kitti": kitti, "flyingchairs": flyingchairs}
+FLOW = ("real_motion", *FLOW_SETS)
 POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_stacking": "rgb_stacking"}
 POSE = {"badja": badja, "jhmdb": jhmdb}
 SINTEL_PASSES = ("clean", "final")
@@ -29,22 +28,21 @@ BENCHMARKS = ("procedural", "procedural_long", "real_texture", *POINTS, *POSE, *
 VAL_SEED, LONG_SEED, CALIB_SEED, REAL_SEED = 9_000_000, 9_500_000, 8_000_000, 7_000_000
 VAL_CLIPS, LONG_CLIPS, LONG_FRAMES = 32, 12, 96
 VAL_SPEED, REAL_SPEED = (2.0, 10.0), (1.0, 24.0)  # pixels a frame at 256 lines, a ladder over the clips
+FAR = 16.0  # pixels, which a motion of `real_motion` is longer than
 BINS = {"slow": 3.5, "middle": 6.0, "fast": math.inf}  # below so many pixels a frame
 TEXTURES = 96  # of each procedural benchmark
 
 
 @dataclass(frozen=True)
 class Task:
-    """One clip to be tracked; `read` makes it, so that a benchmark is never in memory as a whole.
+    """One clip to be tracked; `read` makes it, as `queries` says, so that a benchmark is never in memory as a whole.
 
-    `read` also returns what else is known: `masks` (T, H, W), of which frame 0 may be given to a
-    method, and in which a point is right while it stays on its object; `scale` (T,), the length PCK
-    is measured by, and `joints` (N,), which joint each query is. `asked` is how queries were chosen.
+    `asked` is how queries were chosen.
     """
 
     benchmark: str
     name: str
-    read: Callable[[], tuple[TrackClip, dict[str, Tensor]]]
+    read: Callable[[], Asked]
     asked: str = ""
     motion: str = ""  # one of BINS, where the motion is ours
 
@@ -74,7 +72,7 @@ def _procedural(
 ) -> list[Task]:
     """Procedural clips, the speeds of the scenes a ladder."""
 
-    def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
+    def read(index: int) -> Asked:
         made = procedural_scene(index, num_clips, size, split, seed)
         return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
 
@@ -132,107 +130,93 @@ def real_texture(
         FileNotFoundError: there is no such folder.
         ValueError: it has no such split; on reading, a clip has no object worth cutting out.
     """
-    names = davis.names(root, split, year=2016)
-    rungs = torch.randperm(len(names) * looks, generator=torch.Generator().manual_seed(REAL_SEED)).tolist()
 
-    def read(index: int) -> tuple[TrackClip, dict[str, Tensor]]:
-        share, speed = index // len(names) / looks, _rung(REAL_SPEED, rungs[index], len(rungs))
-        made = collages.scene(root, names, index % len(names), share, REAL_SEED + index, speed, size)
-        return synthetic.track_clip(made, [float(t) for t in range(num_frames)], num_points), {}
+    def read(speed: float, make: Callable[[], synthetic.Scene]) -> Asked:
+        return synthetic.track_clip(make(), [float(t) for t in range(num_frames)], num_points), {}
 
-    called = [f"{name}-{look}" for look in range(looks) for name in names]
-    motions = [_motion_bin(_rung(REAL_SPEED, rung, len(rungs))) for rung in rungs]
+    scenes = _real_scenes(root, split, size, looks)
     return [
-        Task("real_texture", name, functools.partial(read, i), motion=motion)
-        for i, (name, motion) in enumerate(zip(called, motions))
+        Task("real_texture", name, functools.partial(read, *made), motion=_motion_bin(made[0]))
+        for name, *made in scenes
     ]
+
+
+def real_motion(root: str | Path, split: str = "val", size: int = 256, looks: int = 2) -> list[Task]:
+    """Pairs of frames of `real_texture`, far apart: what moves by more than 16 pixels and is seen in both, as flow.
+
+    Frames are so far apart that an object moves some 32 pixels, but 23 at most.
+
+    Raises:
+        FileNotFoundError, ValueError: as for `real_texture`.
+    """
+
+    def read(speed: float, make: Callable[[], synthetic.Scene]) -> Asked:
+        pair = synthetic.flow_pair(make(), 0.0, min(2 * FAR / speed, 23.0))
+        far = pair.flow_0to1.norm(dim=0) > FAR
+        return queries.of_pair(replace(pair, valid=pair.visible & far))
+
+    return [
+        Task("real_motion", name, functools.partial(read, *made))
+        for name, *made in _real_scenes(root, split, size, looks)
+    ]
+
+
+def _real_scenes(
+    root: str | Path, split: str, size: int, looks: int
+) -> list[tuple[str, float, Callable[[], synthetic.Scene]]]:
+    """The name of each scene of real objects, their speed, and what makes it."""
+    names = davis.names(root, split, year=2016)
+    called = [f"{name}-{look}" for look in range(looks) for name in names]
+    rungs = torch.randperm(len(called), generator=torch.Generator().manual_seed(REAL_SEED)).tolist()
+    found = []
+    for i, rung in enumerate(rungs):
+        speed = _rung(REAL_SPEED, rung, len(rungs))
+        how = (root, names, i % len(names), i // len(names) / looks, REAL_SEED + i, speed, size)
+        found.append((called[i], speed, functools.partial(collages.scene, *how)))
+    return found
 
 
 def tapvid_tasks(benchmark: str, root: str | Path, query_mode: str = "first") -> list[Task]:
     """TAP-Vid: the official clips, at the size they have in the official files."""
 
-    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        clip = tapvid.read(root, name, POINTS[benchmark], query_mode)
-        # A raster position of 1 is the frame's far edge, of which no pixel is.
-        far = clip.query_points.new_tensor([clip.video.shape[3], clip.video.shape[2]]) - 0.501
-        xy = torch.minimum(clip.query_points[:, 1:].clamp(min=-0.5), far)
-        return replace(clip, query_points=torch.cat([clip.query_points[:, :1], xy], dim=1)), {}
+    def read(name: str) -> Asked:
+        return queries.of_tracks(tapvid.read(root, name, POINTS[benchmark], query_mode))
 
     names = tapvid.names(root, POINTS[benchmark])
     return [Task(benchmark, name, functools.partial(read, name), query_mode) for name in names]
 
 
 def pose_tasks(benchmark: str, root: str | Path) -> list[Task]:
-    """Joints of animals or people, asked in the first frame where one is seen, all that have a position there.
+    """Joints of animals or people."""
 
-    Tracks are scored as points only where a joint is seen, and of those that were seen when asked.
-    """
-
-    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        clip: PoseClip = POSE[benchmark].read(root, name)
-        seen = clip.visible & clip.valid
-        if not seen.any():
-            raise ValueError(f"pose_tasks: {benchmark} {name} should have a joint that can be seen, got none.")
-        first = int(seen.any(dim=1).nonzero()[0])
-        size_hw = tuple(clip.video.shape[2:])
-        asked = (clip.valid[first] & coords.inside(clip.joints[first], size_hw)).nonzero()[:, 0]
-        queries = torch.cat([torch.full((len(asked), 1), float(first)), clip.joints[first, asked]], dim=1)
-        fair = seen[:, asked] & seen[first, asked]
-        tracks = TrackClip(clip.video, queries, clip.joints[:, asked], clip.visible[:, asked], fair, name)
-        return tracks, {"scale": clip.scale, "joints": asked, "labelled": clip.valid[:, asked]}
+    def read(name: str) -> Asked:
+        return queries.of_joints(POSE[benchmark].read(root, name))
 
     return [Task(benchmark, name, functools.partial(read, name)) for name in POSE[benchmark].names(root)]
 
 
-def object_tasks(benchmark: str, root: str | Path, split: str, spacing: int = 12) -> list[Task]:
-    """DAVIS: the objects of the first frame, to be followed as masks, and a grid of points on each."""
+def object_tasks(benchmark: str, root: str | Path, split: str) -> list[Task]:
+    """DAVIS: objects to be followed as masks, and points on each."""
     year = OBJECTS[benchmark]
 
-    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        clip = davis.read(root, name, year)
-        T, H, W = clip.masks.shape
-        pixels = coords.grid((H, W))
-        on_grid = torch.zeros(H, W, dtype=torch.bool)
-        on_grid[spacing // 2 :: spacing, spacing // 2 :: spacing] = True
-        points = []
-        for number in range(1, int(clip.masks[0].max()) + 1):
-            inside = pixels[(clip.masks[0] == number) & on_grid]
-            whole = pixels[clip.masks[0] == number]
-            points.append(inside if len(inside) else whole[len(whole) // 2 :][:1])  # too small for the grid
-        grid = torch.cat(points)
-        queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
-        unknown = torch.zeros(T, len(grid), dtype=torch.bool)
-        tracks = TrackClip(clip.video, queries, grid.expand(T, len(grid), 2).clone(), unknown, unknown, name)
-        return tracks, {"masks": clip.masks.to(torch.int16)}
+    def read(name: str) -> Asked:
+        return queries.of_objects(davis.read(root, name, year))
 
     return [Task(benchmark, name, functools.partial(read, name)) for name in davis.names(root, split, year)]
 
 
-def flow_tasks(benchmark: str, root: str | Path, spacing: int = 4) -> list[Task]:
-    """Pairs of frames with true flow, asked on a grid: every fourth pixel of every fourth row, where flow is known.
+def flow_tasks(benchmark: str, root: str | Path) -> list[Task]:
+    """Pairs of frames with true flow. Sintel's names begin with their pass, "clean" or "final"; one that is
+    missing has none."""
 
-    Sintel's names begin with their pass, "clean" or "final"; one that is missing has none.
-    """
-
-    def read(name: str) -> tuple[TrackClip, dict[str, Tensor]]:
-        if benchmark == "sintel":
-            render, _, pair_name = name.partition("/")
-            pair: FlowPair = sintel.read(root, pair_name, render)
-        else:
-            pair = FLOW[benchmark].read(root, name)
-        grid = rearrange(coords.grid(tuple(pair.valid.shape))[::spacing, ::spacing], "h w c -> (h w) c")
-        x, y = grid.long().unbind(-1)
-        grid, x, y = (v[pair.valid[y, x]] for v in (grid, x, y))
-        tracks = torch.stack([grid, grid + pair.flow_0to1[:, y, x].T])
-        video = (torch.stack([pair.frame0, pair.frame1]) * 255).round().to(torch.uint8)
-        queries = torch.cat([torch.zeros(len(grid), 1), grid], dim=1)
-        known = torch.ones(2, len(grid), dtype=torch.bool)
-        return TrackClip(video, queries, tracks, known, known, name), {}
+    def read(name: str) -> Asked:
+        render, _, scene = name.partition("/") if benchmark == "sintel" else ("", "", name)
+        return queries.of_pair(FLOW_SETS[benchmark].read(root, scene, *([render] if render else [])))
 
     if benchmark == "sintel":
         names = [f"{render}/{name}" for render in SINTEL_PASSES for name in sintel.names(root, render)]
     else:
-        names = FLOW[benchmark].names(root)
+        names = FLOW_SETS[benchmark].names(root)
     return [Task(benchmark, name, functools.partial(read, name)) for name in names]
 
 
@@ -244,7 +228,7 @@ def tasks(
     Args:
         benchmark: one of BENCHMARKS.
         root: the folder of the data sets; the procedural benchmark needs none.
-        split: of DAVIS, which also gives real_texture its objects.
+        split: of DAVIS, which also gives real_texture and real_motion their objects.
         max_clips: at most so many; 0 takes all. Fewer procedural clips spread over all speeds.
         query_mode: of TAP-Vid, "first" or "strided".
 
@@ -260,8 +244,8 @@ def tasks(
         return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
     if benchmark == "procedural_long":
         return procedural_long(min(max_clips, LONG_CLIPS) or LONG_CLIPS)
-    if benchmark == "real_texture":
-        found = real_texture(root, split)
+    if benchmark in ("real_texture", "real_motion"):
+        found = (real_texture if benchmark == "real_texture" else real_motion)(root, split)
     elif benchmark in POINTS:
         found = tapvid_tasks(benchmark, root, query_mode)
     elif benchmark in POSE:

@@ -72,6 +72,26 @@ def test_tracks_follow_the_real_texture(root):
     assert sum(followed) < 0.7 * sum(stayed)
 
 
+def test_pairs_far_apart_are_asked_where_they_move_far_and_are_seen(root):
+    """The same colour lies at both ends of a flow; a slow scene is given time, 23 frames at most."""
+    tasks = benchmarks.real_motion(root, "val")
+    assert [t.name for t in tasks] == ["green-0", "red-0", "green-1", "red-1"] and tasks[0].benchmark == "real_motion"
+    changes = []
+    for task in tasks:
+        clip, known = task.read()
+        start, end = clip.tracks
+        assert known == {} and clip.video.shape == (2, 3, 256, 256) and clip.visible.all()
+        assert len(start) > 50 and (start % 4 == 0).all() and torch.equal(start, clip.query_points[:, 1:])
+        assert (end - start).norm(dim=-1).min() > benchmarks.FAR and coords.inside(end, (256, 256)).all()
+        video = clip.video.float() / 255
+        colour, followed, stayed = (
+            coords.sample(video[t : t + 1], xy[None])[0] for t, xy in ((0, start), (1, end), (1, start))
+        )
+        changes.append([(found - colour).abs().mean() for found in (followed, stayed)])
+    followed, stayed = torch.tensor(changes).sum(dim=0)
+    assert followed < 0.7 * stayed
+
+
 def test_the_same_clip_is_the_same_bytes(root):
     one, two = (benchmarks.tasks("real_texture", root, "val", max_clips=1)[0].read()[0] for _ in range(2))
     assert torch.equal(one.video, two.video) and torch.equal(one.tracks, two.tracks)

@@ -15,7 +15,7 @@ LAYERS = {
     "benchmarks chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics occlusions augment synthetic textures collages datasets "
     "layouts shards recipes studies real_video",
-    2: "frames flow matching search coarse_to_fine windows softmasks",
+    2: "frames flow queries matching search coarse_to_fine windows softmasks",
     1: "coords samples whole muon cielab",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

@@ -56,22 +56,25 @@ CLAIMS = Study(
     ),
     POINTS,
 )  # fmt: skip
-# Where this library departs from the paper's release: `bilinear` and `bilinear_adversary` of the study above, which
-# may lie in the same folder, and each with one thing done the other way: all colours shown, as by default; the rest
-# is the paper's.
+# Where this library departs from the paper's release: three arms of the study above, which may lie in the same folder,
+# and each with one thing done the other way: all colours shown or Muon for AdamW, as by default; the rest is the
+# paper's.
 RAW = {"label": "bilinear", "domain_input": "raw", "domain_warm_up": False}
 DEPARTURES = CLAIMS._replace(
     name="departures",
-    arms={name: CLAIMS.arms[name] for name in ("bilinear", "bilinear_adversary")}
+    arms={name: CLAIMS.arms[name] for name in ("bilinear", "bilinear_adversary", "teacher")}
     | {
         "all_colours": Arm({"label": "bilinear", "drop_channels": False}),
         "own_place": Arm({"label": "bilinear", "window": "query", "radius": 24}),
         "outside_zero": Arm({"label": "bilinear", "outside_zero": True}),
         "adversary_raw": Arm(RAW, ADDED["_adversary"]),
+        "height_norm": Arm({"label": "teacher", "legacy_label_norm": True}),
+        "muon": Arm({"label": "bilinear", "optimizer": "muon"}),
     },
     compared=(
-        *(("bilinear", name) for name in ("all_colours", "own_place", "outside_zero")),
+        *(("bilinear", name) for name in ("all_colours", "own_place", "outside_zero", "muon")),
         ("bilinear_adversary", "adversary_raw"),
+        ("teacher", "height_norm"),
     ),
 )
 # What one hour of a processor core makes: 4,000 steps with the optimiser of old, with the loss on masks, and with Muon.

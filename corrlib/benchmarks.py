@@ -24,9 +24,10 @@ POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_st
 POSE = {"badja": badja, "jhmdb": jhmdb}
 SINTEL_PASSES = ("clean", "final")
 OBJECTS = {"davis2016": 2016, "davis2017": 2017}
-BENCHMARKS = ("procedural", "procedural_long", "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
+PROCEDURAL = ("procedural", "procedural_long", "procedural_calib")
+BENCHMARKS = (*PROCEDURAL, "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
 VAL_SEED, LONG_SEED, CALIB_SEED, REAL_SEED = 9_000_000, 9_500_000, 8_000_000, 7_000_000
-VAL_CLIPS, LONG_CLIPS, LONG_FRAMES = 32, 12, 96
+VAL_CLIPS, LONG_CLIPS, CALIB_CLIPS, LONG_FRAMES = 32, 12, 16, 96
 VAL_SPEED, REAL_SPEED = (2.0, 10.0), (1.0, 24.0)  # pixels a frame at 256 lines, a ladder over the clips
 FAR = 16.0  # pixels, which a motion of `real_motion` is longer than
 BINS = {"slow": 3.5, "middle": 6.0, "fast": math.inf}  # below so many pixels a frame
@@ -62,8 +63,10 @@ def procedural_long(num_clips: int = LONG_CLIPS, size: int = 256, num_points: in
     return _procedural("procedural_long", "val", LONG_SEED, num_clips, LONG_FRAMES, size, num_points)
 
 
-def procedural_calib(num_clips: int = 16, num_frames: int = 24, size: int = 256, num_points: int = 64) -> list[Task]:
-    """Its sibling for calibration: other seeds, and the textures and families of training."""
+def procedural_calib(
+    num_clips: int = CALIB_CLIPS, num_frames: int = 24, size: int = 256, num_points: int = 64
+) -> list[Task]:
+    """Its sibling to fit confidence and to choose settings on: other seeds, the textures and families of training."""
     return _procedural("procedural_calib", "train", CALIB_SEED, num_clips, num_frames, size, num_points)
 
 
@@ -240,10 +243,13 @@ def tasks(
         raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
     if max_clips < 0:
         raise ValueError(f"tasks: max_clips should be at least 0, got {max_clips}.")
-    if benchmark == "procedural":
-        return procedural_val(min(max_clips, VAL_CLIPS) or VAL_CLIPS)
-    if benchmark == "procedural_long":
-        return procedural_long(min(max_clips, LONG_CLIPS) or LONG_CLIPS)
+    if benchmark in PROCEDURAL:
+        drawn, most = {
+            "procedural": (procedural_val, VAL_CLIPS),
+            "procedural_long": (procedural_long, LONG_CLIPS),
+            "procedural_calib": (procedural_calib, CALIB_CLIPS),
+        }[benchmark]
+        return drawn(min(max_clips, most) or most)
     if benchmark in ("real_texture", "real_motion"):
         found = (real_texture if benchmark == "real_texture" else real_motion)(root, split)
     elif benchmark in POINTS:

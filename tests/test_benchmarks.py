@@ -88,6 +88,11 @@ def test_fewer_clips_spread_over_all_speeds():
     assert step(fast) > 2 * step(slow)
 
 
+def test_settings_are_chosen_on_clips_of_their_own():
+    few, every = (benchmarks.tasks("procedural_calib", "nowhere", max_clips=most) for most in (3, 0))
+    assert (len(few), len(every)) == (3, 16) and {task.benchmark for task in every} == {"procedural_calib"}
+
+
 def test_tasks_error():
     with pytest.raises(
         ValueError,

@@ -6,6 +6,7 @@ is found again; its best candidates are then looked at in the fine map, and the 
 out there below the size of a cell.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,11 +43,13 @@ class TrackerConfig:
     update: float = 0.75  # confidence from which templates are renewed; sooner, they drift to what hides the point
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
+    support: int = 0  # points followed around each, on a circle, which are asked where it is too
+    support_radius: float = 4.0  # of that circle, pixels
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""
-        least = dict.fromkeys(("lines", "candidates", "radius"), 0) | {"readout": 1}
+        least = dict.fromkeys(("lines", "candidates", "radius", "support", "support_radius"), 0) | {"readout": 1}
         for name, value in least.items():
             if not getattr(self, name) >= value:
                 raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
@@ -101,6 +104,40 @@ def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config:
     still, spread = torch.zeros_like(xy), torch.full_like(xy[:, 0], config.spread)
     query = Query(coarse, fine, home, around[0], inside, bias)
     return *query, *State(xy, still, spread, coarse, fine, coarse, fine, xy.new_zeros(len(xy), EVIDENCE))
+
+
+def supported(xy: Float[Tensor, "n 2"], size_hw: tuple[int, int], config: TrackerConfig) -> Float[Tensor, "r 2"]:
+    """Points of a frame, each followed by those around it that support it, as far as they are in the frame.
+
+    Each of them is a query of its own; what they say together is `consensus`.
+    """
+    turns = torch.arange(config.support, device=xy.device) * (2 * math.pi / max(1, config.support))
+    circle = config.support_radius * torch.stack([turns.cos(), turns.sin()], dim=-1)
+    around = xy[:, None] + torch.cat([xy.new_zeros(1, 2), circle])
+    last = xy.new_tensor([size_hw[1] - 1, size_hw[0] - 1])
+    around[:, 1:] = torch.minimum(around[:, 1:].clamp(min=0), last)
+    return around.flatten(0, 1)
+
+
+def consensus(
+    query: Query, position: Float[Tensor, "r 2"], confidence: Float[Tensor, "r"], lattice: coords.Lattice, support: int
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+    """Where points are and how sure that is, by themselves and all that support them.
+
+    Each says where the point is, as far from itself as in the query's frame. Those within 4 pixels of the
+    median of all are averaged; around a circle, what a turn or a change of scale moves cancels. Where
+    less than a third agrees, the point alone is believed. Confidences are averaged as log-odds.
+    """
+    if not support:
+        return position, confidence
+    count = 1 + support
+    home = coords.to_pixels(query.home, lattice).reshape(-1, count, 2)
+    said = position.reshape(-1, count, 2) - (home - home[:, :1])
+    agree = (said - said.median(dim=1, keepdim=True).values).norm(dim=-1) < 4.0
+    mean = (said * agree[..., None]).sum(dim=1) / agree.sum(dim=1).clamp(min=1)[:, None]
+    enough = 3 * agree.sum(dim=1) >= count
+    sure = confidence.reshape(-1, count).logit(eps=1e-6).mean(dim=1).sigmoid()
+    return torch.where(enough[:, None], mean, said[:, 0]), sure
 
 
 def read_out(

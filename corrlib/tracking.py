@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import coords, frames
 from .encoder import device_of
-from .following import Query, State, TrackerConfig, advance, parted, start
+from .following import Query, State, TrackerConfig, advance, consensus, parted, start, supported
 from .samples import PointTracks
 
 TILE = 64  # queries worked on at once, always so many: matrix kernels depend on shape
@@ -90,15 +90,20 @@ class OnlineTracker:
             )
             state = State(*moved)
         if new_points is not None and len(new_points):
-            xy = coords.resize_points(new_points.to(device), size_hw, work_hw)
-            fresh = in_tiles(lambda points: start(features, self.lattices, points, self.config), xy)
+            asked = coords.resize_points(new_points.to(device), size_hw, work_hw)
+            rows = supported(asked, work_hw, self.config)
+            fresh = in_tiles(lambda points: start(features, self.lattices, points, self.config), rows)
             if state is not None:
                 fresh = [torch.cat(pair) for pair in zip((*queries, *state), fresh)]
             queries, state = parted(fresh)
-            confidence = torch.cat([confidence, torch.ones(len(xy), device=device)])
+            confidence = torch.cat([confidence, torch.ones(len(rows), device=device)])
         self.size_hw, self.queries, self.state = size_hw, queries, state
-        position = state.position if state is not None else torch.zeros(0, 2, device=device)
-        xy = coords.resize_points(position, work_hw, size_hw)
+        xy = torch.zeros(0, 2, device=device)
+        if state is not None:
+            xy, confidence = consensus(queries, state.position, confidence, self.lattices[1], self.config.support)
+            if new_points is not None and len(new_points):
+                xy[-len(asked) :], confidence[-len(asked) :] = asked, 1.0
+        xy = coords.resize_points(xy, work_hw, size_hw)
         return Answer(xy, (confidence > self.config.visible) & coords.inside(xy, size_hw), confidence)
 
     def drop(self, points: Sequence[int]) -> None:
@@ -107,13 +112,14 @@ class OnlineTracker:
         Raises:
             ValueError: there is no such point.
         """
-        count = 0 if self.state is None else len(self.state.position)
+        rows = 1 + self.config.support
+        count = 0 if self.state is None else len(self.state.position) // rows
         if any(not 0 <= point < count for point in points):
             raise ValueError(f"OnlineTracker.drop: points should be in 0..{count - 1}, got {list(points)}.")
         keep = torch.ones(count, dtype=torch.bool)
         keep[list(points)] = False
         if count:
-            keep = keep.to(self.state.position.device)
+            keep = keep.repeat_interleave(rows).to(self.state.position.device)
             self.queries, self.state = (type(kept)(*(v[keep] for v in kept)) for kept in (self.queries, self.state))
 
 

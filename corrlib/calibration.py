@@ -54,7 +54,7 @@ def _observe(
     tracker.step(clip.video[0], clip.query_points[:, 1:])
     for frame in clip.video[1:]:
         tracker.step(frame)
-        facts.append(tracker.state.evidence[:: 1 + config.support].cpu())  # not of those that support
+        facts.append(tracker.state.evidence[:: 1 + tracker.config.support].cpu())  # not of those that support
     return torch.cat(facts), clip.visible[1:].flatten()
 
 

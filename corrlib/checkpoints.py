@@ -21,9 +21,11 @@ from .whole import whole
 
 FORMAT = "corrlib-encoder-2"
 EARLIER = "corrlib-encoder-1"  # the same but for its calibration, which was of other evidence
-OWN = ("format", "encoder", "config", "lattices", "calibration")  # of a header; the rest says how the weights were made
+# Of a header; the rest says how the weights were made.
+OWN = ("format", "encoder", "config", "lattices", "calibration", "support")
 ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
+SUPPORT = {"small": 0, "base": 8}  # the same weights, and how many points around each a tracker asks too
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of an encoder's weights and counters
 ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}
 
@@ -46,6 +48,7 @@ def save(path: str | os.PathLike, encoder: PixelEncoder | PaperEncoder, origin: 
         "config": json.dumps(encoder.config),
         "lattices": json.dumps([encoder.coarse_lattice, encoder.fine_lattice]),
         "calibration": json.dumps(encoder.calibration),
+        "support": json.dumps(encoder.support),
         **origin,
     }
     with whole_file(path) as partial:
@@ -107,6 +110,7 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
             with torch.device("meta"):  # whatever a hostile header asks for takes no memory
                 shape = ENCODERS[kind](**config)
             calibration = tuple(float(weight) for weight in calibration)
+            support = min(64, max(0, int(header.get("support", 0))))
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"load: the header of {path} does not describe a {kind} ({error}).") from None
         lattices = json.dumps([shape.coarse_lattice, shape.fine_lattice])
@@ -123,6 +127,7 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
         encoder = ENCODERS[kind](**config)
         encoder.load_state_dict({name: file.get_tensor(name) for name in slices})
     encoder.calibration = calibration if header["format"] == FORMAT else UNCALIBRATED
+    encoder.support = support
     return encoder.eval()
 
 
@@ -134,15 +139,15 @@ def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder |
     Raises:
         ValueError: the name is neither bundled nor a file nor on the hub.
     """
-    names = sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
-    if str(name_or_path) in names:
-        return load(BUNDLED / f"{name_or_path}.safetensors")
+    if str(name_or_path) in SUPPORT:
+        encoder = load(BUNDLED / "small.safetensors")
+        encoder.support = SUPPORT[str(name_or_path)]
+        return encoder
     if not Path(name_or_path).is_file() and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(name_or_path)):
         return load(_from_hub(str(name_or_path)))
     if not Path(name_or_path).is_file():
-        raise ValueError(
-            f"load_pretrained: expected one of {', '.join(names)} or a checkpoint file, got {str(name_or_path)!r}."
-        )
+        known = ", ".join(sorted(SUPPORT))
+        raise ValueError(f"load_pretrained: expected one of {known} or a checkpoint file, got {str(name_or_path)!r}.")
     return load(name_or_path)
 
 

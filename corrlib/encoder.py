@@ -2,14 +2,14 @@
 
 An encoder is called with (B, 3, H, W) float sRGB in [0, 1] and returns `Features`; it declares
 `coarse_lattice` and `fine_lattice`, and `calibration`, what the tracker's evidence means for it
-(`calibration.calibrate`); that is all the tracker asks of it. Training also asks for `raw`, the same
+(`calibration.calibrate`), and perhaps `support`, how many points around each are asked where it
+is; that is all the tracker asks of it. Training also asks for `raw`, the same
 features before they are scaled to unit length, of frames that may lack a channel of Lab.
 """
 
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -59,9 +59,6 @@ class PixelEncoder(nn.Module):
     Args:
         width: channels at stride 2; twice as many at stride 4, four times at stride 8.
         fine_channels: length of the fine feature vectors.
-        mirrored: looks at a frame mirrored along x, along y and along both, too. Features of the four
-            views, turned back, stand side by side, four times as many: what one view takes for
-            something else, the others seldom do. The weights are the same.
 
     Raises:
         ValueError: width or fine_channels is below 1; a frame is smaller than one coarse cell.
@@ -73,15 +70,15 @@ class PixelEncoder(nn.Module):
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
 
-    def __init__(self, width: int = 32, fine_channels: int = 64, mirrored: bool = False):
+    def __init__(self, width: int = 32, fine_channels: int = 64):
         super().__init__()
         if min(width, fine_channels) < 1:
             raise ValueError(
                 f"PixelEncoder: width and fine_channels should be above 0, got {width} and {fine_channels}."
             )
-        self.config = {"width": width, "fine_channels": fine_channels} | ({"mirrored": True} if mirrored else {})
-        self.mirrored = mirrored
+        self.config = {"width": width, "fine_channels": fine_channels}
         self.calibration: tuple[float, ...] = UNCALIBRATED
+        self.support = 0
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), Residual(width, width)
         )
@@ -103,24 +100,6 @@ class PixelEncoder(nn.Module):
     def raw(self, rgb: Float[Tensor, "B 3 H W"], drop: int | None = None) -> Features:
         """The features before they are scaled to unit length; `drop` is a channel of Lab that is not shown."""
         lab = _shown(rgb, drop)
-        return self._all_views(lab) if self.mirrored else self._one_view(lab)
-
-    def _all_views(self, lab: Float[Tensor, "B 3 H W"]) -> Features:
-        """The features of a frame and of its mirror images, side by side."""
-        views, (H, W) = ((), (3,), (2,), (2, 3)), lab.shape[-2:]
-        # A last cell on the last pixel, as the first is on the first: cells of all views lie at the same pixels.
-        missing = [-(n - 1) % self.coarse_lattice.stride for n in (W, H)]
-        whole = F.pad(lab, (0, missing[0], 0, missing[1]), mode="replicate")
-        shown = torch.cat([whole.flip(view) for view in views]).contiguous(memory_format=torch.channels_last)
-        together = []
-        for maps, lattice in zip(self._one_view(shown), (self.coarse_lattice, self.fine_lattice)):
-            h, w = coords.lattice_size((H, W), lattice)
-            turned = [part.flip(view)[..., :h, :w] for part, view in zip(maps.unflatten(0, (len(views), -1)), views)]
-            together.append(torch.cat(turned, dim=1))
-        return Features(*together)
-
-    def _one_view(self, lab: Float[Tensor, "B 3 H W"]) -> Features:
-        """The features of Lab as it is given."""
         size_hw = tuple(lab.shape[-2:])
         at2 = self.stem(lab)
         at4 = self.stride4(at2)
@@ -157,6 +136,7 @@ class PaperEncoder(nn.Module):
         super().__init__()
         self.config = {"stage4": stage4}
         self.calibration: tuple[float, ...] = UNCALIBRATED
+        self.support = 0
         self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
         self.stage1 = nn.Sequential(Residual(64, 64), Residual(64, 64))
         self.stage2 = nn.Sequential(Residual(64, 128), Residual(128, 128))

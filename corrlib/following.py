@@ -8,12 +8,12 @@ out there below the size of a cell.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import coords, matching
 from .encoder import Features
@@ -43,15 +43,15 @@ class TrackerConfig:
     update: float = 0.75  # confidence from which templates are renewed; sooner, they drift to what hides the point
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
-    support: int = 0  # points followed around each, on a circle, which are asked where it is too
-    support_radius: float = 4.0  # of that circle, pixels
+    support: int | None = None  # points around each, on a circle, asked where it is too; None takes the model's own
+    support_radius: float = 4.0  # of that circle, pixels of the frame as it is searched
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""
         least = dict.fromkeys(("lines", "candidates", "radius", "support", "support_radius"), 0) | {"readout": 1}
         for name, value in least.items():
-            if not getattr(self, name) >= value:
+            if not (getattr(self, name) or 0) >= value:
                 raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
         for name in ("temperature", "readout_temperature", "spread", "growth", "half_life"):
             if not getattr(self, name) > 0:
@@ -59,6 +59,11 @@ class TrackerConfig:
         if len(self.calibration) not in (0, EVIDENCE + 1):
             expected = f"{EVIDENCE} weights and a constant"
             raise ValueError(f"TrackerConfig: calibration should be {expected}, got {len(self.calibration)} numbers.")
+
+    def of(self, model: nn.Module) -> "TrackerConfig":
+        """With what is left to a model."""
+        support = getattr(model, "support", 0) if self.support is None else self.support
+        return replace(self, calibration=self.calibration or model.calibration, support=support)
 
 
 class Query(NamedTuple):

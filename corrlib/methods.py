@@ -26,8 +26,8 @@ NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # no
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-# and what carries them more softly, is worse for them.
-PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf)
+# and what carries them more softly, is worse for them. Points around each help them as they help `base`.
+PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8)
 SIFT = (
     replace(PATCHES, temperature=0.03, readout_temperature=0.03),
     PropagationConfig(lines=256, top_k=10, temperature=0.05),
@@ -94,9 +94,9 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short name of a network's weights, how it looks and how sure it is; the same anywhere, "" without weights."""
+    """A short name of a network's weights, how it is followed and how sure; the same anywhere, "" without weights."""
     state = model.state_dict()
-    digest = hashlib.sha256(f"{getattr(model, 'mirrored', False)} {getattr(model, 'calibration', ())}".encode())
+    digest = hashlib.sha256(f"{getattr(model, 'support', 0)} {getattr(model, 'calibration', ())}".encode())
     for name, value in sorted(state.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16] if state else ""
@@ -113,7 +113,7 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
-    `base` is the shipped network that sees mirror images too, `as_paper` and `as_released` carry the
+    `base` is the shipped network whose points are asked with others around them, `as_paper` and `as_released` carry the
     model's features the paper's way, slowly, `exhaustive` spares nothing by searching coarse-to-fine, and
     `no_redetection` looks for a point near its last place only: all of these only where asked for.
 

@@ -7,7 +7,6 @@ points and carry masks with what they keep. Everything is held in memory: featur
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -44,11 +43,10 @@ class Replay(nn.Module):
     ):
         super().__init__()
         self.eval()
-        config = config or TrackerConfig()
-        self.config = replace(config, calibration=config.calibration or model.calibration)
+        self.config = (config or TrackerConfig()).of(model)
         self.coarse_lattice, self.fine_lattice = model.coarse_lattice, model.fine_lattice
         self.video, self.size_hw = video, tuple(video.shape[2:])
-        self.work_hw = coords.reduced_size(self.size_hw, config.lines)
+        self.work_hw = coords.reduced_size(self.size_hw, self.config.lines)
         device = device_of("Replay", model)
         self.register_buffer("place", torch.empty(0, device=device))  # who asks an encoder for its device finds it
         self.features: list[Features] = []

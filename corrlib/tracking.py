@@ -6,7 +6,6 @@ asked.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +46,7 @@ class OnlineTracker:
     """
 
     def __init__(self, model: nn.Module, config: TrackerConfig | None = None):
-        config = config or TrackerConfig()
-        self.model, self.config = model, replace(config, calibration=config.calibration or model.calibration)
+        self.model, self.config = model, (config or TrackerConfig()).of(model)
         self.lattices = (model.coarse_lattice, model.fine_lattice)
         self.size_hw: tuple[int, int] | None = None
         self.queries: Query | None = None

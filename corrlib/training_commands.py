@@ -26,7 +26,6 @@ from . import (
     training_data,
 )
 from . import methods as answering
-from .encoder import PixelEncoder
 from .logbook import Logbook
 from .losses import LossWeights
 from .torchvision_models import ResNet18Encoder
@@ -147,28 +146,6 @@ def calibrate(path: str) -> None:
         raise click.ClickException(str(error)) from None
     encoder.calibration = _confidence(encoder)
     click.echo(checkpoints.save(path, encoder, origin))
-
-
-@click.command(epilog="Example: python -m corrlib mirror results/mine.safetensors results/mine_mirrored.safetensors")
-@click.argument("weights", type=click.Path(dir_okay=False))
-@click.argument("out", type=click.Path(dir_okay=False))
-def mirror(weights: str, out: str) -> None:
-    """Write WEIGHTS to OUT as a network that sees mirror images of a frame too, and takes four looks at it.
-
-    Nothing is learnt but its confidence, which is fitted anew.
-    """
-    try:
-        encoder, origin = checkpoints.load(weights), checkpoints.read_origin(weights)
-        if not isinstance(encoder, PixelEncoder):
-            raise ValueError(f"mirror: {weights} should hold a PixelEncoder, got a {type(encoder).__name__}.")
-        if encoder.mirrored:
-            raise ValueError(f"mirror: the network in {weights} sees mirror images already.")
-        seeing = PixelEncoder(**encoder.config | {"mirrored": True}).eval()
-        seeing.load_state_dict(encoder.state_dict())
-        seeing.calibration = _confidence(seeing)
-        click.echo(checkpoints.save(out, seeing, origin | {"mirrored": environment.called()}))
-    except (OSError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 @click.command(epilog="Example: python -m corrlib publish results/mine.safetensors results/hub me/mine --push")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from corrlib import checkpoints, methods
+from corrlib import checkpoints, methods, tracking
 from corrlib.encoder import UNCALIBRATED, PixelEncoder
 
 
@@ -137,12 +137,11 @@ def test_the_bundled_weights_say_how_they_were_made():
     assert sum(p.numel() for p in encoder.parameters()) < 1.2e6
 
 
-def test_base_is_small_with_mirrors_and_a_confidence_of_its_own():
+def test_base_is_small_with_points_around_each(tmp_path):
     small, base = map(checkpoints.load_pretrained, ("small", "base"))
-    assert base.mirrored and not small.mirrored
+    assert (small.support, base.support) == (0, 8) and small.calibration == base.calibration
     assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), base.state_dict().values(), strict=True))
-    assert base.calibration != small.calibration
     assert methods.fingerprint(base) != methods.fingerprint(small)  # their answers are not each other's
-    made = checkpoints.read_header(checkpoints.BUNDLED / "base.safetensors")
-    assert made["mirrored"].startswith("python -m corrlib mirror ")
-    assert made["command"] == checkpoints.read_header(checkpoints.BUNDLED / "small.safetensors")["command"]
+    assert checkpoints.load(checkpoints.save(tmp_path / "base.safetensors", base, {})).support == 8
+    trackers = [tracking.OnlineTracker(base, tracking.TrackerConfig(support=n)).config.support for n in (None, 0, 3)]
+    assert trackers == [8, 0, 3]

@@ -66,34 +66,6 @@ def test_a_shift_by_one_coarse_cell_shifts_the_features(encoder):
         assert torch.allclose(features[inner], shifted[moved], atol=0.05)
 
 
-def test_mirrored_features_of_a_mirror_image_are_mirrored(encoder):
-    """The same vectors but for the order of the views; the first view is what the network sees unmirrored."""
-    mirrored = PixelEncoder(width=8, fine_channels=16, mirrored=True).eval()
-    mirrored.load_state_dict(encoder.state_dict())
-    frame = torch.rand(1, 3, 41, 57)
-    for maps, turned, once in zip(mirrored(frame), mirrored(frame.flip(3)), encoder(frame)):
-        upright, along_x, along_y, along_both = turned.flip(3).chunk(4, dim=1)
-        assert torch.allclose(maps, torch.cat([along_x, upright, along_both, along_y], dim=1), atol=1e-5)
-        first = maps.chunk(4, dim=1)[0]
-        assert torch.allclose(first / first.norm(dim=1, keepdim=True), once, atol=1e-4)
-        assert torch.allclose(maps.norm(dim=1), torch.ones(()), atol=1e-4)
-
-
-@pytest.mark.parametrize("size_hw", [(32, 48), (37, 53), (8, 9), (41, 40)])
-def test_all_views_lie_on_the_same_lattice(size_hw):
-    """With kernels that are their own mirror images the four views agree in every cell, whatever the frame's size."""
-    mirrored = PixelEncoder(width=8, fine_channels=16, mirrored=True).eval()
-    for weight in mirrored.parameters():
-        if weight.ndim == 4:
-            weight.data = (weight + weight.flip(2) + weight.flip(3) + weight.flip(2, 3)) / 4
-    for maps, lattice in zip(
-        mirrored.raw(torch.rand(1, 3, *size_hw)), (mirrored.coarse_lattice, mirrored.fine_lattice)
-    ):
-        assert maps.shape[-2:] == coords.lattice_size(size_hw, lattice)
-        upright, *others = maps.chunk(4, dim=1)
-        assert maps.std() > 0.01 and all(torch.allclose(upright, other, atol=1e-4) for other in others)
-
-
 def test_size_is_about_a_million():
     count = sum(p.numel() for p in PixelEncoder().parameters())
     assert 0.8e6 < count < 1.2e6

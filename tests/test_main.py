@@ -11,7 +11,6 @@ from click.testing import CliRunner
 import corrlib
 from corrlib import __main__, benchmarks, checkpoints, frames, runs
 from corrlib.datasets import tapvid
-from corrlib.encoder import PaperEncoder, PixelEncoder
 
 DOG = runs.find_root() / "data" / "samples" / "dog.webm"
 
@@ -114,32 +113,6 @@ def test_tables_of_recorded_numbers(tmp_path):
     overview = call("table", path, "--overview", "--link").output
     assert "| a, delta_avg, % |" in overview and f'[50.0]({path} "a.m.delta_avg")' in overview and "pck" not in overview
     assert "Error: read_metrics: no file" in call("table", tmp_path / "gone.json").output
-
-
-def test_what_is_mirrored_has_to_be_a_pixel_encoder(tmp_path):
-    paper = checkpoints.save(tmp_path / "paper.safetensors", PaperEncoder().eval(), {})
-    for path, message in (
-        (paper, "should hold a PixelEncoder, got a PaperEncoder"),
-        (tmp_path / "gone.safetensors", "no file"),
-        (checkpoints.BUNDLED / "base.safetensors", "sees mirror images already"),
-    ):
-        result = call("mirror", path, tmp_path / "out.safetensors")
-        assert result.exit_code == 1 and message in result.output
-    assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_a_mirrored_network_has_the_weights_and_the_origin_of_its_own(tmp_path, monkeypatch):
-    """On two short clips in place of those that confidence is fitted on otherwise."""
-    few = benchmarks.procedural_calib(2, 6, 64, 16)
-    monkeypatch.setattr(benchmarks, "procedural_calib", lambda: few)
-    plain = checkpoints.save(tmp_path / "a.safetensors", PixelEncoder(4, 8).eval(), {"seed": "3"})
-    result = call("mirror", plain, tmp_path / "b.safetensors")
-    assert result.exit_code == 0, result.output
-    one, other = checkpoints.load(plain), checkpoints.load(tmp_path / "b.safetensors")
-    assert other.mirrored and other.calibration != one.calibration
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
-    origin = checkpoints.read_origin(tmp_path / "b.safetensors")
-    assert origin["seed"] == "3" and origin["mirrored"]
 
 
 def test_what_was_learnt_is_kept_whatever_happens_to_its_confidence(tmp_path, monkeypatch):

@@ -24,8 +24,7 @@ POINTS = {"tapvid_davis": "davis", "tapvid_kinetics": "kinetics", "tapvid_rgb_st
 POSE = {"badja": badja, "jhmdb": jhmdb}
 SINTEL_PASSES = ("clean", "final")
 OBJECTS = {"davis2016": 2016, "davis2017": 2017}
-PROCEDURAL = ("procedural", "procedural_long", "procedural_calib")
-BENCHMARKS = (*PROCEDURAL, "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
+BENCHMARKS = ("procedural", "procedural_long", "procedural_calib", "real_texture", *POINTS, *POSE, *OBJECTS, *FLOW)
 VAL_SEED, LONG_SEED, CALIB_SEED, REAL_SEED = 9_000_000, 9_500_000, 8_000_000, 7_000_000
 VAL_CLIPS, LONG_CLIPS, CALIB_CLIPS, LONG_FRAMES = 32, 12, 16, 96
 VAL_SPEED, REAL_SPEED = (2.0, 10.0), (1.0, 24.0)  # pixels a frame at 256 lines, a ladder over the clips
@@ -144,7 +143,7 @@ def real_texture(
     ]
 
 
-def real_motion(root: str | Path, split: str = "val", size: int = 256, looks: int = 2) -> list[Task]:
+def real_motion(root: str | Path, split: str = "val") -> list[Task]:
     """Pairs of frames of `real_texture`, far apart: what moves by more than 16 pixels and is seen in both, as flow.
 
     Frames are so far apart that an object moves some 32 pixels, but 23 at most.
@@ -158,14 +157,11 @@ def real_motion(root: str | Path, split: str = "val", size: int = 256, looks: in
         far = pair.flow_0to1.norm(dim=0) > FAR
         return queries.of_pair(replace(pair, valid=pair.visible & far))
 
-    return [
-        Task("real_motion", name, functools.partial(read, *made))
-        for name, *made in _real_scenes(root, split, size, looks)
-    ]
+    return [Task("real_motion", name, functools.partial(read, *made)) for name, *made in _real_scenes(root, split)]
 
 
 def _real_scenes(
-    root: str | Path, split: str, size: int, looks: int
+    root: str | Path, split: str, size: int = 256, looks: int = 2
 ) -> list[tuple[str, float, Callable[[], synthetic.Scene]]]:
     """The name of each scene of real objects, their speed, and what makes it."""
     names = davis.names(root, split, year=2016)
@@ -193,7 +189,7 @@ def pose_tasks(benchmark: str, root: str | Path) -> list[Task]:
     """Joints of animals or people."""
 
     def read(name: str) -> Asked:
-        return queries.of_joints(POSE[benchmark].read(root, name))
+        return queries.of_joints(POSE[benchmark].read(root, name), benchmark)
 
     return [Task(benchmark, name, functools.partial(read, name)) for name in POSE[benchmark].names(root)]
 
@@ -243,15 +239,17 @@ def tasks(
         raise ValueError(f"tasks: benchmark should be one of {', '.join(BENCHMARKS)}, got {benchmark!r}.")
     if max_clips < 0:
         raise ValueError(f"tasks: max_clips should be at least 0, got {max_clips}.")
-    if benchmark in PROCEDURAL:
-        drawn, most = {
-            "procedural": (procedural_val, VAL_CLIPS),
-            "procedural_long": (procedural_long, LONG_CLIPS),
-            "procedural_calib": (procedural_calib, CALIB_CLIPS),
-        }[benchmark]
-        return drawn(min(max_clips, most) or most)
-    if benchmark in ("real_texture", "real_motion"):
-        found = (real_texture if benchmark == "real_texture" else real_motion)(root, split)
+    drawn = {
+        "procedural": (procedural_val, VAL_CLIPS),
+        "procedural_long": (procedural_long, LONG_CLIPS),
+        "procedural_calib": (procedural_calib, CALIB_CLIPS),
+    }
+    cut_out = {"real_texture": real_texture, "real_motion": real_motion}
+    if benchmark in drawn:
+        ask, most = drawn[benchmark]
+        return ask(min(max_clips, most) or most)
+    if benchmark in cut_out:
+        found = cut_out[benchmark](root, split)
     elif benchmark in POINTS:
         found = tapvid_tasks(benchmark, root, query_mode)
     elif benchmark in POSE:

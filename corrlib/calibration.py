@@ -37,7 +37,7 @@ def calibrate(
     """
     if not clips:
         raise ValueError("calibrate: clips should be at least 1, got none.")
-    config = config or TrackerConfig()
+    config = replace(config or TrackerConfig(), support=0)  # points around would be asked for nothing
     for _ in range(rounds):
         facts, seen = (torch.cat(parts) for parts in zip(*(_observe(model, clip, config) for clip in clips)))
         if seen.all() or not seen.any():
@@ -54,7 +54,7 @@ def _observe(
     tracker.step(clip.video[0], clip.query_points[:, 1:])
     for frame in clip.video[1:]:
         tracker.step(frame)
-        facts.append(tracker.state.evidence[:: 1 + tracker.config.support].cpu())  # not of those that support
+        facts.append(tracker.state.evidence.cpu())
     return torch.cat(facts), clip.visible[1:].flatten()
 
 

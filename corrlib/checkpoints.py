@@ -26,6 +26,7 @@ OWN = ("format", "encoder", "config", "lattices", "calibration", "support")
 ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
 SUPPORT = {"small": 0, "base": 8}  # the same weights, and how many points around each a tracker asks too
+MOST_SUPPORT = 64  # that a file may ask for
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of an encoder's weights and counters
 ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}
 
@@ -110,7 +111,7 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
             with torch.device("meta"):  # whatever a hostile header asks for takes no memory
                 shape = ENCODERS[kind](**config)
             calibration = tuple(float(weight) for weight in calibration)
-            support = min(64, max(0, int(header.get("support", 0))))
+            support = int(header.get("support", 0))
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"load: the header of {path} does not describe a {kind} ({error}).") from None
         lattices = json.dumps([shape.coarse_lattice, shape.fine_lattice])
@@ -124,6 +125,8 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
             raise ValueError(f"load: {path} does not hold this encoder's weights; first difference: {odd}.")
         if len(calibration) != len(UNCALIBRATED) or not all(map(math.isfinite, calibration)):
             raise ValueError(f"load: {path} should have {len(UNCALIBRATED)} weights of calibration.")
+        if not 0 <= support <= MOST_SUPPORT:
+            raise ValueError(f"load: {path} should have support from 0 to {MOST_SUPPORT}, got {support}.")
         encoder = ENCODERS[kind](**config)
         encoder.load_state_dict({name: file.get_tensor(name) for name in slices})
     encoder.calibration = calibration if header["format"] == FORMAT else UNCALIBRATED

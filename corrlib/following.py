@@ -19,6 +19,7 @@ from . import coords, matching
 from .encoder import Features
 
 EVIDENCE = 6  # numbers that tell whether a point is seen
+AGREE = 4.0  # pixels from the median within which points around agree
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def consensus(
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
     """Where points are and how sure that is, by themselves and all that support them.
 
-    Each says where the point is, as far from itself as in the query's frame. Those within 4 pixels of the
+    Each says where the point is, as far from itself as in the query's frame. Those within `AGREE` of the
     median of all are averaged; around a circle, what a turn or a change of scale moves cancels. Where
     less than a third agrees, the point alone is believed. Confidences are averaged as log-odds.
     """
@@ -138,7 +139,7 @@ def consensus(
     count = 1 + support
     home = coords.to_pixels(query.home, lattice).reshape(-1, count, 2)
     said = position.reshape(-1, count, 2) - (home - home[:, :1])
-    agree = (said - said.median(dim=1, keepdim=True).values).norm(dim=-1) < 4.0
+    agree = (said - said.median(dim=1, keepdim=True).values).norm(dim=-1) < AGREE
     mean = (said * agree[..., None]).sum(dim=1) / agree.sum(dim=1).clamp(min=1)[:, None]
     enough = 3 * agree.sum(dim=1) >= count
     sure = confidence.reshape(-1, count).logit(eps=1e-6).mean(dim=1).sigmoid()

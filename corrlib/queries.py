@@ -25,7 +25,7 @@ def of_tracks(clip: TrackClip) -> Asked:
     return replace(clip, query_points=torch.cat([clip.query_points[:, :1], xy], dim=1)), {}
 
 
-def of_joints(clip: PoseClip) -> Asked:
+def of_joints(clip: PoseClip, benchmark: str) -> Asked:
     """Joints, asked in the first frame where one is seen, all that have a position there.
 
     Tracks are scored as points only where a joint is seen, and of those that were seen when asked.
@@ -35,7 +35,7 @@ def of_joints(clip: PoseClip) -> Asked:
     """
     seen = clip.visible & clip.valid
     if not seen.any():
-        raise ValueError(f"of_joints: {clip.name} should have a joint that can be seen, got none.")
+        raise ValueError(f"of_joints: {benchmark} {clip.name} should have a joint that can be seen, got none.")
     first = int(seen.any(dim=1).nonzero()[0])
     size_hw = tuple(clip.video.shape[2:])
     asked = (clip.valid[first] & coords.inside(clip.joints[first], size_hw)).nonzero()[:, 0]

@@ -81,12 +81,14 @@ class OnlineTracker:
         work_hw = coords.reduced_size(size_hw, self.config.lines)
         frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
         features = self.model(coords.resize_frames(frame[None], work_hw))
-        queries, state, confidence = self.queries, self.state, torch.ones(0, device=device)
+        queries, state = self.queries, self.state
+        xy, confidence = torch.zeros(0, 2, device=device), torch.ones(0, device=device)
         if state is not None and len(state.position):
-            *moved, confidence = in_tiles(
+            *moved, sure = in_tiles(
                 lambda *tile: advance(features, self.lattices, *parted(tile), self.config), *queries, *state
             )
             state = State(*moved)
+            xy, confidence = consensus(queries, state.position, sure, self.lattices[1], self.config.support)
         if new_points is not None and len(new_points):
             asked = coords.resize_points(new_points.to(device), size_hw, work_hw)
             rows = supported(asked, work_hw, self.config)
@@ -94,13 +96,8 @@ class OnlineTracker:
             if state is not None:
                 fresh = [torch.cat(pair) for pair in zip((*queries, *state), fresh)]
             queries, state = parted(fresh)
-            confidence = torch.cat([confidence, torch.ones(len(rows), device=device)])
+            xy, confidence = torch.cat([xy, asked]), torch.cat([confidence, torch.ones(len(asked), device=device)])
         self.size_hw, self.queries, self.state = size_hw, queries, state
-        xy = torch.zeros(0, 2, device=device)
-        if state is not None:
-            xy, confidence = consensus(queries, state.position, confidence, self.lattices[1], self.config.support)
-            if new_points is not None and len(new_points):
-                xy[-len(asked) :], confidence[-len(asked) :] = asked, 1.0
         xy = coords.resize_points(xy, work_hw, size_hw)
         return Answer(xy, (confidence > self.config.visible) & coords.inside(xy, size_hw), confidence)
 

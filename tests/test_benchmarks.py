@@ -173,7 +173,7 @@ def test_joints_that_are_hidden_are_asked_but_not_scored_as_points(monkeypatch):
     assert clip.visible.tolist() == [[True, False], [True, True]]
     hidden = replace(pose, visible=torch.zeros(2, 3, dtype=torch.bool))
     monkeypatch.setattr(fake, "read", lambda root, name: hidden)
-    with pytest.raises(ValueError, match="of_joints: a should have a joint that can be seen, got none"):
+    with pytest.raises(ValueError, match="jhmdb a should have a joint that can be seen, got none"):
         benchmarks.tasks("jhmdb", "nowhere")[0].read()
 
 

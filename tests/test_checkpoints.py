@@ -145,3 +145,12 @@ def test_base_is_small_with_points_around_each(tmp_path):
     assert checkpoints.load(checkpoints.save(tmp_path / "base.safetensors", base, {})).support == 8
     trackers = [tracking.OnlineTracker(base, tracking.TrackerConfig(support=n)).config.support for n in (None, 0, 3)]
     assert trackers == [8, 0, 3]
+
+
+@pytest.mark.parametrize("support", ["-1", "65", "many"])
+def test_a_file_may_not_ask_for_any_number_of_points_around_each(tmp_path, support):
+    header = checkpoints.read_header(checkpoints.save(tmp_path / "a.safetensors", PixelEncoder(4, 8), {}))
+    state = PixelEncoder(4, 8).state_dict()
+    save_file(state, tmp_path / "b.safetensors", header | {"support": support})
+    with pytest.raises(ValueError, match=r"support from 0 to 64|does not describe a PixelEncoder"):
+        checkpoints.load(tmp_path / "b.safetensors")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from corrlib import benchmarks, collages, coords
+from corrlib import benchmarks, collages, coords, synthetic
 
 SIZE = (60, 85)
 
@@ -76,11 +76,19 @@ def test_pairs_far_apart_are_asked_where_they_move_far_and_are_seen(root):
     """The same colour lies at both ends of a flow; a slow scene is given time, 23 frames at most."""
     tasks = benchmarks.real_motion(root, "val")
     assert [t.name for t in tasks] == ["green-0", "red-0", "green-1", "red-1"] and tasks[0].benchmark == "real_motion"
-    changes = []
+    changes, hidden = [], 0
     for task in tasks:
         clip, known = task.read()
         start, end = clip.tracks
-        assert known == {} and clip.video.shape == (2, 3, 256, 256) and clip.visible.all()
+        assert known == {} and clip.video.shape == (2, 3, 256, 256)
+        speed, make = task.read.args
+        pair = synthetic.flow_pair(make(), 0.0, min(32.0 / speed, 23.0))
+        x, y = start.long().T
+        assert pair.visible[y, x].all() and torch.equal(pair.flow_0to1[:, y, x].T, end - start)
+        far = (pair.flow_0to1.norm(dim=0) > 16)[::4, ::4]
+        seen = (far & pair.visible[::4, ::4]).sum()
+        assert len(start) == seen
+        hidden += far.sum() - seen
         assert len(start) > 50 and (start % 4 == 0).all() and torch.equal(start, clip.query_points[:, 1:])
         assert (end - start).norm(dim=-1).min() > benchmarks.FAR and coords.inside(end, (256, 256)).all()
         video = clip.video.float() / 255
@@ -89,7 +97,7 @@ def test_pairs_far_apart_are_asked_where_they_move_far_and_are_seen(root):
         )
         changes.append([(found - colour).abs().mean() for found in (followed, stayed)])
     followed, stayed = torch.tensor(changes).sum(dim=0)
-    assert followed < 0.7 * stayed
+    assert followed < 0.7 * stayed and hidden > 50
 
 
 def test_the_same_clip_is_the_same_bytes(root):

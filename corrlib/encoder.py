@@ -157,6 +157,40 @@ class PaperEncoder(nn.Module):
         return Features(fine[..., ::4, ::4] if self.stage4 is None else self.stage4(fine), fine)
 
 
+FAINT = 0.1  # how strong new coarse features begin: at 0 they would stay there, as products of theirs do
+
+
+def widened(encoder: PixelEncoder, width: int) -> PixelEncoder:
+    """A wider encoder that knows what a narrower one does, to be trained on.
+
+    What was there hears nothing of the new channels, which begin at random: the fine features stay as they
+    were, and to the coarse ones faint new ones are added.
+
+    Args:
+        encoder: stays as it is.
+        width: of the new one; its evidence for being seen is the old one's.
+
+    Raises:
+        ValueError: width is below the encoder's.
+
+    Source: after Chen, Goodfellow and Shlens, Net2Net, ICLR 2016.
+    Differs: they copy channels and halve what leaves them; here new ones are random, and nothing hears them.
+    """
+    if width < encoder.config["width"]:
+        raise ValueError(f"widened: width should be at least {encoder.config['width']}, got {width}.")
+    wide = PixelEncoder(width, encoder.config["fine_channels"])
+    weights = wide.state_dict()
+    for name, old in encoder.state_dict().items():
+        new = weights[name]
+        if old.ndim == 4:
+            new[: len(old), old.shape[1] :] = 0
+        if name.startswith("coarse."):
+            new[len(old) :] *= FAINT if old.ndim == 4 else 0
+        new[tuple(map(slice, old.shape))] = old
+    wide.calibration, wide.support = encoder.calibration, encoder.support
+    return wide.train(encoder.training)
+
+
 def unit(features: Features) -> Features:
     """Both maps scaled to unit length along C."""
     return Features(*map(matching.unit, features))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from . import alignment, coords, labels, processes, training_state
-from .encoder import PaperEncoder, PixelEncoder
+from .encoder import PaperEncoder, PixelEncoder, widened
 from .losses import LossWeights
 from .muon import Muon
 from .recipes import TrainConfig as TrainConfig
@@ -186,9 +186,28 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         mine.copy_(other)
 
 
-def new_encoder(config: TrainConfig) -> nn.Module:
-    """An untrained encoder of the kind that a configuration names."""
-    return PixelEncoder(config.width) if config.encoder == "small" else PaperEncoder(config.stage4)
+def new_encoder(config: TrainConfig, start: PixelEncoder | PaperEncoder | None = None) -> nn.Module:
+    """An untrained encoder of the kind that a configuration names; or `start`, made wider if it should be.
+
+    Raises:
+        ValueError: `start` is of another kind, or wider.
+    """
+    if start is None:
+        return PixelEncoder(config.width) if config.encoder == "small" else PaperEncoder(config.stage4)
+    found = shape_of(start)
+    wanted = {name: getattr(config, name) for name in found}
+    if found == wanted:
+        return start
+    if found | {"width": config.width} != wanted:
+        raise ValueError(f"train: the weights to go on from should be of {wanted}, got {found}.")
+    return widened(start, config.width)
+
+
+def shape_of(encoder: PixelEncoder | PaperEncoder) -> dict[str, str | int | bool]:
+    """The fields of TrainConfig that an encoder's weights decide."""
+    if isinstance(encoder, PixelEncoder):
+        return {"encoder": "small", "width": encoder.config["width"]}
+    return {"encoder": "paper", "stage4": encoder.config["stage4"]}
 
 
 def new_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

@@ -55,7 +55,7 @@ def read_settings(items: tuple[str, ...], of: type = recipes.TrainConfig) -> dic
 @click.option("--weight", "weights", multiple=True, metavar="LOSS=NUMBER", help="A field of LossWeights; repeatable.")
 @click.option("--teacher", default="", help="Weights of a teacher, ours (.safetensors) or torchvision's ResNet-18.")
 @click.option("--state", default="", help="File of the resumable state; training goes on from it if it exists.")
-@click.option("--start", default="", help="Weights to go on from, a .safetensors file; none begins anew.")
+@click.option("--start", default="", help="Weights to go on from, a .safetensors file, made wider if width is set.")
 @click.option("--workers", default=0, help="Processes that make clips. Does not change the result.")
 @click.option("--minutes", default=math.inf, help="Stop after this long, at the latest.")
 def train(
@@ -77,10 +77,12 @@ def train(
     """
     recipe, begun = recipes.PRESETS[preset], time.perf_counter()
     try:
-        config = replace(recipe.config, **read_settings(settings))
+        begin = checkpoints.load(start) if start else None
+        known = training.shape_of(begin) if begin else {}
+        config = replace(recipe.config, **known | read_settings(settings))
         counts = replace(recipe.weights, **read_settings(weights, LossWeights))
         torch.manual_seed(config.seed)
-        encoder = checkpoints.load(start) if start else training.new_encoder(config)
+        encoder = training.new_encoder(config, begin)
         before = checkpoints.read_origin(start) if start else {}
         taught_by = _teacher(teacher) if teacher else None
         Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from corrlib import checkpoints, cielab, coords, tracking
-from corrlib.encoder import PaperEncoder, PixelEncoder, unit
+from corrlib.encoder import PaperEncoder, PixelEncoder, unit, widened
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,31 @@ def test_a_shift_by_one_coarse_cell_shifts_the_features(encoder):
 def test_size_is_about_a_million():
     count = sum(p.numel() for p in PixelEncoder().parameters())
     assert 0.8e6 < count < 1.2e6
+
+
+def test_a_wider_encoder_begins_with_what_it_was_made_from(encoder):
+    """And all that is new can be learnt: no gradient of it is nothing."""
+    encoder.calibration = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for norm in (m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            norm.running_mean.normal_(std=0.1)
+            norm.running_var.uniform_(0.5, 2.0)
+    wide, frames = widened(encoder, 12), torch.rand(2, 3, 40, 56)
+    before, after = encoder.raw(frames), wide.raw(frames)
+    assert wide.config == {"width": 12, "fine_channels": 16} and wide.calibration == encoder.calibration
+    assert torch.allclose(after.fine, before.fine, atol=1e-5)
+    assert torch.allclose(after.coarse[:, :32], before.coarse, atol=1e-5)
+    assert 0 < after.coarse[:, 32:].norm() < 0.3 * before.coarse.norm()
+    for features in unit(after):
+        (features[0] * features[1]).sum().backward(retain_graph=True)
+    old = encoder.state_dict()
+    for name, weight in wide.named_parameters():
+        new = torch.ones_like(weight, dtype=torch.bool)
+        new[tuple(map(slice, old[name].shape))] = False
+        assert not new.any() or weight.grad[new].any(), name
+    with pytest.raises(ValueError, match="width should be at least 12, got 8"):
+        widened(wide, 8)
 
 
 def test_message(encoder):

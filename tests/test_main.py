@@ -1,6 +1,7 @@
 """The command line for one's own video, on real clips; what it writes, and what it refuses."""
 
 import json
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 import corrlib
 from corrlib import __main__, benchmarks, checkpoints, frames, runs
 from corrlib.datasets import tapvid
+from corrlib.encoder import PixelEncoder
 
 DOG = runs.find_root() / "data" / "samples" / "dog.webm"
 
@@ -125,3 +127,20 @@ def test_what_was_learnt_is_kept_whatever_happens_to_its_confidence(tmp_path, mo
     assert call("train", tmp_path / "a.1.safetensors", *words).exit_code == 1
     assert checkpoints.load(tmp_path / "a.1.safetensors").config["width"] == 4
     assert (tmp_path / "a.1.history.jsonl").read_text().count("\n") == 1
+
+
+def test_training_goes_on_from_weights_as_they_are_or_wider(tmp_path, monkeypatch):
+    """What is not set is theirs, and is what the record says; what is against them is refused."""
+    monkeypatch.setattr(benchmarks, "procedural_calib", partial(benchmarks.procedural_calib, 1))
+    start, out = tmp_path / "start.safetensors", tmp_path / "out.safetensors"
+    checkpoints.save(start, PixelEncoder(4), {})
+    tiny = {"steps": 1, "clips": 1, "frames": 2, "size": 32, "points": 8, "textures": 3}
+    words = [word for name, value in tiny.items() for word in ("--set", f"{name}={value}")]
+    words += ["--minutes", "0", "--start", start]  # no step is taken
+    for more, width in ((), 4), (("--set", "width=6"), 6):
+        assert call("train", out, *words, *more).exit_code == 0
+        assert json.loads(checkpoints.read_origin(out)["training"])["width"] == width
+        assert checkpoints.load(out).config["width"] == width
+    for setting in ("width=3", "encoder=paper"):
+        refused = call("train", out, *words, "--set", setting)
+        assert refused.exit_code == 1 and "Error:" in refused.output and "got" in refused.output, refused.output

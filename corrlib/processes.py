@@ -73,6 +73,9 @@ def here() -> Processes:
 
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     joined = torch.distributed.is_initialized()
+    if several and not joined:
+        # An optimiser imports this, and the defaults of its functions keep the group of that time, with its threads.
+        from torch.distributed import nn  # noqa: F401
     state = PartialState(cpu=not (torch.cuda if several else torch.accelerator).is_available())
     if several and not joined:
         atexit.register(torch.distributed.destroy_process_group)  # else its threads end some processes with an abort

@@ -72,12 +72,12 @@ def here() -> Processes:
     from accelerate import PartialState  # takes a second to import, and only training needs it
 
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    joined = torch.distributed.is_initialized()
-    if several and not joined:
+    joining = several and not torch.distributed.is_initialized()
+    if joining:
         # An optimiser imports this, and the defaults of its functions keep the group of that time, with its threads.
         from torch.distributed import nn  # noqa: F401
     state = PartialState(cpu=not (torch.cuda if several else torch.accelerator).is_available())
-    if several and not joined:
+    if joining:
         atexit.register(torch.distributed.destroy_process_group)  # else its threads end some processes with an abort
     device = torch.device("cpu") if state.device.type == "cpu" else state.device
     return Processes(state.process_index, state.num_processes, device)

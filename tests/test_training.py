@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from corrlib import baselines, coords, processes, recipes, training, training_data
-from corrlib.encoder import PixelEncoder
+from corrlib.encoder import PaperEncoder, PixelEncoder
 from corrlib.losses import LossWeights
 from corrlib.muon import Muon
 from corrlib.training import TrainConfig
@@ -83,6 +83,14 @@ def test_the_optimiser_is_the_one_asked_for():
         assert type(made) is moves and {group["weight_decay"] for group in made.param_groups} == {0.3}
         assert made.param_groups[-1]["lr"] == config.learning_rate
     assert recipes.completed({})["optimizer"] == "adamw" and "optimizer" not in recipes.completed({}, LossWeights)
+
+
+def test_the_papers_encoder_is_gone_on_from_as_it_is():
+    start, config = PaperEncoder(stage4=True), recipes.PAPER.config
+    assert training.shape_of(start) == {"encoder": "paper", "stage4": True}
+    assert training.new_encoder(replace(config, **training.shape_of(start)), start) is start
+    with pytest.raises(ValueError, match=r"should be of .*'stage4': False.*, got .*'stage4': True"):
+        training.new_encoder(config, start)
 
 
 def test_weights_are_those_of_the_gradients():

@@ -204,3 +204,19 @@ def resize_frames(frames: Float[Tensor, "N C H W"], new_size_hw: tuple[int, int]
     """Frames in [0, 1] at another resolution, as `resize_maps`; rounding does not step over the range."""
     same = tuple(frames.shape[-2:]) == tuple(new_size_hw)
     return frames if same else resize_maps(frames, new_size_hw).clamp(0, 1)
+
+
+def turn_points(xy: Float[Tensor, "*shape 2"], degrees: float, size_hw: tuple[int, int]) -> Float[Tensor, "*shape 2"]:
+    """Points of an (H, W) frame that is turned about its middle, from x towards y, and keeps its size."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    middle = xy.new_tensor([(size_hw[1] - 1) / 2, (size_hw[0] - 1) / 2])
+    return (xy - middle) @ xy.new_tensor([[cos, sin], [-sin, cos]]) + middle
+
+
+def turn_frames(frames: Float[Tensor, "N C H W"], degrees: float) -> Float[Tensor, "N C H W"]:
+    """Frames turned as `turn_points` turns their points; what turns in from beyond an edge is its mirror image."""
+    if not degrees:
+        return frames
+    size_hw = tuple(frames.shape[-2:])
+    seen = turn_points(grid(size_hw, frames.device), -degrees, size_hw).expand(len(frames), -1, -1, -1)
+    return read(frames, *seen.unbind(-1), padding="reflection")

@@ -1,9 +1,9 @@
 """How a point is found in the next frame.
 
-A query keeps the features it started with and those it had when last seen well. The coarse map is
-searched as a whole, under a heavy-tailed prior around the predicted position, so that a point lost
-is found again; its best candidates are then looked at in the fine map, and the position is read
-out there below the size of a cell.
+A query keeps the features it started with, as it is and as it would look turned and scaled (`looks`),
+and those it had when last seen well. The coarse map is searched as a whole, under a heavy-tailed prior
+around the predicted position, so that a point lost is found again; its best candidates are then looked
+at in the fine map, and the position is read out there below the size of a cell.
 """
 
 import math
@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from . import coords, matching
+from . import coords, looks, matching
 from .encoder import Features
+from .looks import Look
 
 EVIDENCE = 6  # numbers that tell whether a point is seen
 AGREE = 4.0  # pixels from the median within which points around agree
@@ -44,6 +45,8 @@ class TrackerConfig:
     update: float = 0.75  # confidence from which templates are renewed; sooner, they drift to what hides the point
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
+    looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
+    look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # points around each, on a circle, asked where it is too; None takes the model's own
     support_radius: float = 4.0  # of that circle, pixels of the frame as it is searched
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
@@ -57,6 +60,8 @@ class TrackerConfig:
         for name in ("temperature", "readout_temperature", "spread", "growth", "half_life"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrackerConfig: {name} should be above 0, got {getattr(self, name)}.")
+        if not all(len(look) == 2 and look[1] > 0 for look in self.looks):
+            raise ValueError(f"TrackerConfig: looks should be pairs (degrees, scale above 0), got {self.looks}.")
         if len(self.calibration) not in (0, EVIDENCE + 1):
             expected = f"{EVIDENCE} weights and a constant"
             raise ValueError(f"TrackerConfig: calibration should be {expected}, got {len(self.calibration)} numbers.")
@@ -70,12 +75,13 @@ class TrackerConfig:
 class Query(NamedTuple):
     """What is kept of some queries from their own frame, everything with a leading dimension of their number n."""
 
-    coarse: Float[Tensor, "n C"]
-    fine: Float[Tensor, "n D"]
+    coarse: Float[Tensor, "n L C"]  # of each look, the frame as it is first
+    fine: Float[Tensor, "n L D"]
     home: Float[Tensor, "n 2"]  # fine cells
     around: Float[Tensor, "n K D"]  # fine features of the window there, for the way back
     inside: Bool[Tensor, "n K"]
-    bias: Float[Tensor, "n 2"]  # of the read-out, in fine cells
+    bias: Float[Tensor, "n L 2"]  # of the read-out, in fine cells
+    shown: Bool[Tensor, "n L"]  # whether a look shows the point
 
 
 class State(NamedTuple):
@@ -84,6 +90,7 @@ class State(NamedTuple):
     position: Float[Tensor, "n 2"]  # pixels
     velocity: Float[Tensor, "n 2"]
     spread: Float[Tensor, "n"]
+    alike: Float[Tensor, "n L"]  # log-chance that the point now looks like this
     recent_coarse: Float[Tensor, "n C"]
     recent_fine: Float[Tensor, "n D"]
     past_coarse: Float[Tensor, "n C"]
@@ -97,19 +104,33 @@ def parted(fields: Sequence[Tensor]) -> tuple[Query, State]:
     return Query(*fields[:kept]), State(*fields[kept:])
 
 
-def start(features: Features, lattices: tuple, xy: Float[Tensor, "n 2"], config: TrackerConfig) -> tuple[Tensor, ...]:
-    """The fields of the query and of the first state of points at pixel positions of the frame the features are of."""
+def start(seen: Sequence[Look], lattices: tuple, xy: Float[Tensor, "n 2"], config: TrackerConfig) -> tuple[Tensor, ...]:
+    """The fields of the query and of the first state of points at pixel positions of a frame.
+
+    Args:
+        seen: the frame as it is, and the other looks at it (`looks.looks`).
+    """
     coarse_lattice, fine_lattice = lattices
-    coarse = matching.features_at(features.coarse, coords.to_cells(xy, coarse_lattice)[None])[0]
+    features, size_hw, _ = seen[0]
+    coarse, fine, bias, shown = [], [], [], []
+    for look in seen:
+        at, inside = looks.place(xy, size_hw, look)
+        home = coords.to_cells(at, fine_lattice)
+        coarse.append(matching.features_at(look.features.coarse, coords.to_cells(at, coarse_lattice)[None])[0])
+        fine.append(matching.features_at(look.features.fine, home[None])[0])
+        # What surrounds a point draws its read-out to one side, there where the answer is known already.
+        bias.append(read_out(fine[-1], look.features, home.round(), config) - home)
+        shown.append(inside)
     home = coords.to_cells(xy, fine_lattice)
-    fine = matching.features_at(features.fine, home[None])[0]
     around, _ = matching.window_features(features.fine, home[None], config.radius)
     inside = (around[0] != 0).any(-1)  # beyond the frame there are no features
-    # What surrounds a point draws its read-out to one side, there where the answer is known already.
-    bias = read_out(fine, features, home.round(), config) - home
+    query = Query(*(torch.stack(each, dim=1) for each in (coarse, fine)), home, around[0], inside,
+                  *(torch.stack(each, dim=1) for each in (bias, shown)))  # fmt: skip
+    alike = torch.full_like(query.bias[..., 0], -1.0).masked_fill(~query.shown, float("-inf"))
+    alike[:, 0] = 0.0
     still, spread = torch.zeros_like(xy), torch.full_like(xy[:, 0], config.spread)
-    query = Query(coarse, fine, home, around[0], inside, bias)
-    return *query, *State(xy, still, spread, coarse, fine, coarse, fine, xy.new_zeros(len(xy), EVIDENCE))
+    own = query.coarse[:, 0], query.fine[:, 0]
+    return *query, *State(xy, still, spread, alike, *own, *own, xy.new_zeros(len(xy), EVIDENCE))
 
 
 def supported(xy: Float[Tensor, "n 2"], size_hw: tuple[int, int], config: TrackerConfig) -> Float[Tensor, "r 2"]:
@@ -159,9 +180,10 @@ def advance(
 ) -> tuple[Tensor, ...]:
     """Finds queries in the next frame; returns the fields of the new state, then the confidence."""
     coarse_lattice, fine_lattice = lattices
-    mix = 1 / (1 + config.recent + config.past)
+    mix, every = 1 / (1 + config.recent + config.past), torch.arange(len(state.alike))
+    known = [each[every, state.alike.argmax(dim=1)] for each in (query.coarse, query.fine)]  # as it looked last
     # Coarse: the whole map.
-    sought = mix * (query.coarse + config.recent * state.recent_coarse + config.past * state.past_coarse)
+    sought = mix * (known[0] + config.recent * state.recent_coarse + config.past * state.past_coarse)
     cosine = matching.correlate(sought[None], features.coarse)[0]
     predicted = coords.to_cells(state.position + config.momentum * state.velocity, coarse_lattice)
     columns, rows = (
@@ -171,7 +193,7 @@ def advance(
     away = columns[:, None, :] + rows[:, :, None]
     logits = cosine / config.temperature - (config.prior * torch.log1p(away)).clamp(max=config.anywhere)
     # Fine: a window around each candidate, all of them one list of cells.
-    sought = mix * (query.fine + config.recent * state.recent_fine + config.past * state.past_fine)
+    sought = mix * (known[1] + config.recent * state.recent_fine + config.past * state.past_fine)
     n, m = len(sought), min(config.candidates, logits[0].numel())
     if m:
         peaks = matching.top_peaks(logits, m)
@@ -186,14 +208,16 @@ def advance(
     at_coarse = coords.to_cells(coords.to_pixels(fine_cells, fine_lattice), coarse_lattice)
     support = coords.sample(logits[:, None], at_coarse)[0][:, 0]
     best = (fine + config.coarse_in_fine * support).argmax(dim=1)
-    winner = fine_cells[torch.arange(n), best]
+    winner = fine_cells[every, best]
+    alike = likeness(query, state, features, lattices, winner, config)
+    look = every, alike.argmax(dim=1)
     # Sub-pixel: by the query's own features, since those gathered on the way drift with the errors.
-    found = read_out(query.fine, features, winner, config) - config.unbias * query.bias
+    found = read_out(query.fine[look], features, winner, config) - config.unbias * query.bias[look]
     position = coords.to_pixels(found, fine_lattice)
     now_fine = matching.features_at(features.fine, found[None])[0]
     now_coarse = matching.features_at(features.coarse, coords.to_cells(position, coarse_lattice)[None])[0]
-    chance = support[torch.arange(n), best] - logits.flatten(1).logsumexp(dim=1)
-    facts = evidence(query, state, now_fine, now_coarse, chance, config)
+    chance = support[every, best] - logits.flatten(1).logsumexp(dim=1)
+    facts = evidence(query, look, state, now_fine, now_coarse, chance, config)
     weights = facts.new_tensor(config.calibration)
     confidence = torch.sigmoid((facts * weights[:-1]).sum(-1) + weights[-1])
     seen, keep = confidence > config.visible, (confidence > config.update)[:, None]
@@ -202,6 +226,7 @@ def advance(
         position,
         torch.where(seen[:, None], position - state.position, config.momentum * state.velocity),
         torch.where(seen, config.spread, (state.spread * config.growth).clamp(max=64.0)),
+        torch.where(seen[:, None], alike, state.alike),
         torch.where(keep, now_coarse, state.recent_coarse),
         torch.where(keep, now_fine, state.recent_fine),
         torch.where(keep, torch.lerp(now_coarse, state.past_coarse, fade), state.past_coarse),
@@ -211,8 +236,27 @@ def advance(
     return *moved, confidence
 
 
+def likeness(
+    query: Query,
+    state: State,
+    features: Features,
+    lattices: tuple,
+    winner: Float[Tensor, "n 2"],
+    config: TrackerConfig,
+) -> Float[Tensor, "n L"]:
+    """The log-chance of each look: how like it a fine cell is, and what was so before."""
+    coarse_lattice, fine_lattice = lattices
+    fine = matching.features_at(features.fine, winner[None])[0]
+    at_coarse = coords.to_cells(coords.to_pixels(winner, fine_lattice), coarse_lattice)
+    coarse = matching.features_at(features.coarse, at_coarse[None])[0]
+    alike = (fine[:, None] * query.fine).sum(-1) + (coarse[:, None] * query.coarse).sum(-1)
+    alike = config.look_memory * state.alike + alike / config.temperature
+    return alike.masked_fill(~query.shown, float("-inf")).log_softmax(dim=-1)
+
+
 def evidence(
     query: Query,
+    look: tuple[Tensor, Tensor],
     state: State,
     now_fine: Float[Tensor, "n D"],
     now_coarse: Float[Tensor, "n C"],
@@ -221,7 +265,7 @@ def evidence(
 ) -> Float[Tensor, "n 6"]:
     """What speaks for a point having been found and being seen.
 
-    Cosines with the query's fine and coarse features and with the recent ones; the error of the
+    Cosines with the query's fine and coarse features, as a look has them, and with the recent ones; the error of the
     way back to the query, in fine cells, as log(1 + error); and the log-probability of the winner
     among all coarse cells. A hidden point leaps to its like elsewhere: that differs from what the
     point looked like last in the coarse features, which know its surroundings.
@@ -232,8 +276,8 @@ def evidence(
     error = (matching.soft_argmax(back, cells) - query.home).norm(dim=-1)
     return torch.stack(
         [
-            (now_fine * query.fine).sum(-1),
-            (now_coarse * query.coarse).sum(-1),
+            (now_fine * query.fine[look]).sum(-1),
+            (now_coarse * query.coarse[look]).sum(-1),
             (now_fine * state.recent_fine).sum(-1),
             (now_coarse * state.recent_coarse).sum(-1),
             error.log1p(),

@@ -15,9 +15,10 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from . import baselines, chains, coords, following, frames, propagation
+from . import baselines, chains, coords, following, frames, looks, propagation
 from .encoder import Features, device_of
 from .following import TrackerConfig
+from .looks import Look
 from .samples import PointTracks
 from .tracking import check_points
 
@@ -49,21 +50,32 @@ class Replay(nn.Module):
         self.work_hw = coords.reduced_size(self.size_hw, self.config.lines)
         device = device_of("Replay", model)
         self.register_buffer("place", torch.empty(0, device=device))  # who asks an encoder for its device finds it
-        self.features: list[Features] = []
+        self.model, self.features = model, []
+        self.looked: tuple[int, tuple, list[Look]] = (-1, (), [])  # frame, looks asked for, and what they show
         self.order: Iterator[int] = iter(())
-        for t, frame in enumerate(video):
-            small = coords.resize_frames(frames.to_float(frame)[None].to(device), self.work_hw)
+        for t in range(len(video)):
             with torch.inference_mode():
-                self.features.append(model(small))
+                self.features.append(model(self._small(t)))
             if progress:
                 progress(t + 1, len(video))
 
     def forward(self, rgb: Float[Tensor, "1 3 H W"]) -> Features:
         return self.features[next(self.order)]
 
+    def _small(self, t: int) -> Float[Tensor, "1 3 h w"]:
+        """A frame as it is encoded."""
+        return coords.resize_frames(frames.to_float(self.video[t])[None].to(self.place.device), self.work_hw)
+
+    def _looks(self, t: int) -> list[Look]:
+        """All looks at a frame; those at the one asked about last are kept."""
+        wanted = self.config.looks
+        if self.looked[:2] != (t, wanted):
+            self.looked = (t, wanted, looks.looks(self.model, self._small(t), self.features[t], wanted))
+        return self.looked[2]
+
     @torch.inference_mode()
     def follow(self, query: Float[Tensor, "3"]) -> PointTracks:
-        """One point (t, x, y) through all frames, in both directions: `track_points` without encoding.
+        """One point (t, x, y) through all frames, in both directions: `track_points` without encoding them again.
 
         Positions may differ from those of `track_points` by the last bits, since a point is here
         worked on alone and there in a tile of 64.
@@ -75,7 +87,7 @@ class Replay(nn.Module):
         lattices, device = (self.coarse_lattice, self.fine_lattice), self.place.device
         start = coords.resize_points(xy.to(device), self.size_hw, self.work_hw)
         rows = following.supported(start, self.work_hw, self.config)
-        asked, first = following.parted(following.start(self.features[t0], lattices, rows, self.config))
+        asked, first = following.parted(following.start(self._looks(t0), lattices, rows, self.config))
         position, confidence = [start] * len(self.features), [torch.ones(1, device=device)] * len(self.features)
         for order in (range(t0 + 1, len(self.features)), range(t0 - 1, -1, -1)):
             state = first

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from . import coords, frames
+from . import coords, frames, looks
 from .encoder import device_of
 from .following import Query, State, TrackerConfig, advance, consensus, parted, start, supported
 from .samples import PointTracks
@@ -80,7 +80,8 @@ class OnlineTracker:
         device = device_of("OnlineTracker.step", self.model)
         work_hw = coords.reduced_size(size_hw, self.config.lines)
         frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
-        features = self.model(coords.resize_frames(frame[None], work_hw))
+        small = coords.resize_frames(frame[None], work_hw)
+        features = self.model(small)
         queries, state = self.queries, self.state
         xy, confidence = torch.zeros(0, 2, device=device), torch.ones(0, device=device)
         if state is not None and len(state.position):
@@ -92,7 +93,8 @@ class OnlineTracker:
         if new_points is not None and len(new_points):
             asked = coords.resize_points(new_points.to(device), size_hw, work_hw)
             rows = supported(asked, work_hw, self.config)
-            fresh = in_tiles(lambda points: start(features, self.lattices, points, self.config), rows)
+            seen = looks.looks(self.model, small, features, self.config.looks)
+            fresh = in_tiles(lambda points: start(seen, self.lattices, points, self.config), rows)
             if state is not None:
                 fresh = [torch.cat(pair) for pair in zip((*queries, *state), fresh)]
             queries, state = parted(fresh)

@@ -120,7 +120,7 @@ def asked_around(xy, config, size_hw=(96, 128)):
     lattice = coords.Lattice(2)
     rows = following.supported(torch.tensor(xy), size_hw, config)
     some = torch.zeros(len(rows), 1)
-    return rows, following.Query(some, some, coords.to_cells(rows, lattice), some, some, some), lattice
+    return rows, following.Query(some, some, coords.to_cells(rows, lattice), some, some, some, some), lattice
 
 
 def test_points_around_say_where_a_point_is():

@@ -41,12 +41,13 @@ def frame_seconds(model: nn.Module, size_hw: tuple[int, int], num_points: int, r
     """Seconds a frame takes: our tracker, visibility included, and DIS MEDIUM, once and with the way back.
 
     Returns:
-        "tracker", all of `OnlineTracker.step`; "encoder", the share of the features in it;
-        "dis", one flow; "dis_visible", two flows, which the chained baseline needs to know what is visible.
+        "tracker", all of `OnlineTracker.step`; "asked", that of the frame in which the points are asked;
+        "encoder", the share of a frame's features in it; "dis", one flow; "dis_visible", two flows, which the
+        chained baseline needs to know what is visible.
     """
     first, second = drifting(size_hw, 2)
-    tracker = tracking.OnlineTracker(model)
-    tracker.step(first, spread_points(size_hw, num_points))
+    tracker, points = tracking.OnlineTracker(model), spread_points(size_hw, num_points)
+    tracker.step(first, points)
     turns = itertools.cycle((second, first))
     small = coords.resize_frames(frames.to_float(first)[None], coords.reduced_size(size_hw, tracker.config.lines))
     greys = [
@@ -61,6 +62,7 @@ def frame_seconds(model: nn.Module, size_hw: tuple[int, int], num_points: int, r
     return costs.seconds(
         {
             "tracker": lambda: tracker.step(next(turns)),
+            "asked": lambda: tracking.OnlineTracker(model).step(first, points),
             "encoder": encode,
             "dis": lambda: dis.calc(*greys, None),
             "dis_visible": lambda: (dis.calc(*greys, None), dis.calc(*greys[::-1], None)),

@@ -58,7 +58,8 @@ class OnlineTracker:
 
         Args:
             frame: (3, H, W) tensor or array, uint8 or float in [0, 1], of the same size as those before.
-            new_points: (M, 2), points of this frame to be followed from now on.
+            new_points: (M, 2), points of this frame to be followed from now on; a frame that has any is looked at
+                turned and scaled too (`config.looks`), the work of five frames more.
 
         Returns:
             the positions of all points, in pixels of the frame given, in the order they were

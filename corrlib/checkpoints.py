@@ -22,11 +22,12 @@ from .whole import whole
 FORMAT = "corrlib-encoder-2"
 EARLIER = "corrlib-encoder-1"  # the same but for its calibration, which was of other evidence
 # Of a header; the rest says how the weights were made.
-OWN = ("format", "encoder", "config", "lattices", "calibration", "support")
+OWN = ("format", "encoder", "config", "lattices", "calibration", "support", "magnify")
 ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
-SUPPORT = {"small": 0, "base": 8}  # the same weights, and how many points around each a tracker asks too
-MOST_SUPPORT = 64  # that a file may ask for
+# The same weights; how many points around each a tracker asks too, and how many times as large it searches frames.
+PRETRAINED = {"small": (0, 1.0), "base": (8, 1.25)}
+MOST_SUPPORT, MOST_MAGNIFY = 64, 4.0  # that a file may ask for
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of an encoder's weights and counters
 ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}
 
@@ -50,6 +51,7 @@ def save(path: str | os.PathLike, encoder: PixelEncoder | PaperEncoder, origin: 
         "lattices": json.dumps([encoder.coarse_lattice, encoder.fine_lattice]),
         "calibration": json.dumps(encoder.calibration),
         "support": json.dumps(encoder.support),
+        "magnify": json.dumps(encoder.magnify),
         **origin,
     }
     with whole_file(path) as partial:
@@ -111,7 +113,7 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
             with torch.device("meta"):  # whatever a hostile header asks for takes no memory
                 shape = ENCODERS[kind](**config)
             calibration = tuple(float(weight) for weight in calibration)
-            support = int(header.get("support", 0))
+            support, magnify = int(header.get("support", 0)), float(header.get("magnify", 1.0))
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"load: the header of {path} does not describe a {kind} ({error}).") from None
         lattices = json.dumps([shape.coarse_lattice, shape.fine_lattice])
@@ -127,10 +129,13 @@ def load(path: str | os.PathLike) -> PixelEncoder | PaperEncoder:
             raise ValueError(f"load: {path} should have {len(UNCALIBRATED)} weights of calibration.")
         if not 0 <= support <= MOST_SUPPORT:
             raise ValueError(f"load: {path} should have support from 0 to {MOST_SUPPORT}, got {support}.")
+        if not 1 / MOST_MAGNIFY <= magnify <= MOST_MAGNIFY:
+            limits = f"{1 / MOST_MAGNIFY:g} to {MOST_MAGNIFY:g}"
+            raise ValueError(f"load: {path} should have magnify from {limits}, got {magnify}.")
         encoder = ENCODERS[kind](**config)
         encoder.load_state_dict({name: file.get_tensor(name) for name in slices})
     encoder.calibration = calibration if header["format"] == FORMAT else UNCALIBRATED
-    encoder.support = support
+    encoder.support, encoder.magnify = support, magnify
     return encoder.eval()
 
 
@@ -142,14 +147,14 @@ def load_pretrained(name_or_path: str | os.PathLike = "small") -> PixelEncoder |
     Raises:
         ValueError: the name is neither bundled nor a file nor on the hub.
     """
-    if str(name_or_path) in SUPPORT:
+    if str(name_or_path) in PRETRAINED:
         encoder = load(BUNDLED / "small.safetensors")
-        encoder.support = SUPPORT[str(name_or_path)]
+        encoder.support, encoder.magnify = PRETRAINED[str(name_or_path)]
         return encoder
     if not Path(name_or_path).is_file() and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(name_or_path)):
         return load(_from_hub(str(name_or_path)))
     if not Path(name_or_path).is_file():
-        known = ", ".join(sorted(SUPPORT))
+        known = ", ".join(sorted(PRETRAINED))
         raise ValueError(f"load_pretrained: expected one of {known} or a checkpoint file, got {str(name_or_path)!r}.")
     return load(name_or_path)
 

@@ -168,12 +168,13 @@ def _between(values: Float[Tensor, "B C h w"], ratio: int, dim: int) -> Float[Te
     return torch.stack(steps, axis).flatten(axis - 1, axis).movedim(-1, 1)
 
 
-def reduced_size(size_hw: tuple[int, int], lines: int) -> tuple[int, int]:
+def reduced_size(size_hw: tuple[int, int], lines: int, magnify: float = 1.0) -> tuple[int, int]:
     """The size of a frame whose shorter side has more than so many pixels, reduced to them in proportion.
 
     So a portrait is not seen with fewer pixels than the same landscape. 0 lines leaves all as they are.
+    All are made `magnify` times as large then, a frame with enough pixels straight from its own.
     """
-    share = min(1.0, lines / min(size_hw)) if lines else 1.0
+    share = magnify * (min(1.0, lines / min(size_hw)) if lines else 1.0)
     return tuple(max(1, round(n * share)) for n in size_hw)
 
 

@@ -3,8 +3,9 @@
 An encoder is called with (B, 3, H, W) float sRGB in [0, 1] and returns `Features`; it declares
 `coarse_lattice` and `fine_lattice`, and `calibration`, what the tracker's evidence means for it
 (`calibration.calibrate`), and perhaps `support`, how many points around each are asked where it
-is; that is all the tracker asks of it. Training also asks for `raw`, the same
-features before they are scaled to unit length, of frames that may lack a channel of Lab.
+is, and `magnify`, how many times as large frames are searched; that is all the tracker asks of it.
+Training also asks for `raw`, the same features before they are scaled to unit length, of frames that
+may lack a channel of Lab.
 """
 
 from typing import NamedTuple
@@ -78,7 +79,7 @@ class PixelEncoder(nn.Module):
             )
         self.config = {"width": width, "fine_channels": fine_channels}
         self.calibration: tuple[float, ...] = UNCALIBRATED
-        self.support = 0
+        self.support, self.magnify = 0, 1.0
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), Residual(width, width)
         )
@@ -136,7 +137,7 @@ class PaperEncoder(nn.Module):
         super().__init__()
         self.config = {"stage4": stage4}
         self.calibration: tuple[float, ...] = UNCALIBRATED
-        self.support = 0
+        self.support, self.magnify = 0, 1.0
         self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
         self.stage1 = nn.Sequential(Residual(64, 64), Residual(64, 64))
         self.stage2 = nn.Sequential(Residual(64, 128), Residual(128, 128))
@@ -187,7 +188,7 @@ def widened(encoder: PixelEncoder, width: int) -> PixelEncoder:
         if name.startswith("coarse."):
             new[len(old) :] *= FAINT if old.ndim == 4 else 0
         new[tuple(map(slice, old.shape))] = old
-    wide.calibration, wide.support = encoder.calibration, encoder.support
+    wide.calibration, wide.support, wide.magnify = encoder.calibration, encoder.support, encoder.magnify
     return wide.train(encoder.training)
 
 

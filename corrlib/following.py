@@ -28,6 +28,7 @@ class TrackerConfig:
     """How the tracker searches."""
 
     lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
+    magnify: float | None = None  # times as large as that leaves them, they are searched; None takes the model's own
     temperature: float = 0.05
     recent: float = 1.0  # weight of the most recent template beside the query's own
     past: float = 1.0  # weight of the mean of those before it, the share of each halved in `half_life` frames
@@ -53,6 +54,8 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""
+        if self.magnify is not None and not self.magnify > 0:
+            raise ValueError(f"TrackerConfig: magnify should be above 0, got {self.magnify}.")
         least = dict.fromkeys(("lines", "candidates", "radius", "support", "support_radius"), 0) | {"readout": 1}
         for name, value in least.items():
             if not (getattr(self, name) or 0) >= value:
@@ -69,7 +72,12 @@ class TrackerConfig:
     def of(self, model: nn.Module) -> "TrackerConfig":
         """With what is left to a model."""
         support = getattr(model, "support", 0) if self.support is None else self.support
-        return replace(self, calibration=self.calibration or model.calibration, support=support)
+        magnify = getattr(model, "magnify", 1.0) if self.magnify is None else self.magnify
+        return replace(self, calibration=self.calibration or model.calibration, support=support, magnify=magnify)
+
+    def size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) at which frames of a size are searched."""
+        return coords.reduced_size(size_hw, self.lines, self.magnify or 1.0)
 
 
 class Query(NamedTuple):

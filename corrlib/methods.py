@@ -26,8 +26,9 @@ NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # no
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-# and what carries them more softly, is worse for them. Points around each help them as they help `base`.
-PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8)
+# and what carries them more softly, is worse for them. Points around each and larger frames help them as they help
+# `base`.
+PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8, magnify=1.25)
 SIFT = (
     replace(PATCHES, temperature=0.03, readout_temperature=0.03),
     PropagationConfig(lines=256, top_k=10, temperature=0.05),
@@ -96,7 +97,8 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 def fingerprint(model: nn.Module) -> str:
     """A short name of a network's weights, how it is followed and how sure; the same anywhere, "" without weights."""
     state = model.state_dict()
-    digest = hashlib.sha256(f"{getattr(model, 'support', 0)} {getattr(model, 'calibration', ())}".encode())
+    followed = getattr(model, "support", 0), getattr(model, "magnify", 1.0), getattr(model, "calibration", ())
+    digest = hashlib.sha256(" ".join(map(str, followed)).encode())
     for name, value in sorted(state.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16] if state else ""

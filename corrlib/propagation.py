@@ -31,6 +31,7 @@ class PropagationConfig:
     """How labels are carried."""
 
     lines: int = 480  # frames whose shorter side has more pixels are reduced to so many there; 0 never
+    magnify: float = 1.0  # times as large as that leaves them, they are looked at
     stride: int = 0  # of the grid of labels, in pixels of the reduced frame; 0 makes its shorter side 60 cells
     coarse: float = 0.5  # share of the coarse features in the similarity
     recent: int = 7  # frames remembered beside the first one
@@ -49,7 +50,7 @@ class PropagationConfig:
                 raise ValueError(f"PropagationConfig: {name} should be at least {least}, got {getattr(self, name)}.")
         if not 0 <= self.coarse <= 1:
             raise ValueError(f"PropagationConfig: coarse should be in [0, 1], got {self.coarse}.")
-        for name in ("temperature", "sigma", "least"):
+        for name in ("temperature", "sigma", "least", "magnify"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"PropagationConfig: {name} should be above 0, got {getattr(self, name)}.")
 
@@ -107,7 +108,7 @@ def iterate_masks(
     mask = softmasks.check_mask("propagate_masks", first_mask, opened.size_hw)
     onehot = F.one_hot(mask).permute(2, 0, 1)[None].float()
     yield mask
-    work_hw = coords.reduced_size(opened.size_hw, config.lines)
+    work_hw = coords.reduced_size(opened.size_hw, config.lines, config.magnify)
     grid = config.grid(work_hw)
     first = softmasks.to_grid(coords.resize_maps(onehot, work_hw), grid.stride)
     for frame, labels in _carried(model, opened, first, config, SAME):
@@ -151,7 +152,7 @@ def propagate_joints(
         x, y = joints[outside][0].tolist()
         size = f"{opened.size_hw[1]} x {opened.size_hw[0]}"
         raise ValueError(f"propagate_joints: joint ({x:g}, {y:g}) should be inside the frame of {size} pixels.")
-    work_hw = coords.reduced_size(opened.size_hw, config.lines)
+    work_hw = coords.reduced_size(opened.size_hw, config.lines, config.magnify)
     grid = config.grid(work_hw)
     at = coords.resize_points(joints, opened.size_hw, work_hw)
     cells = coords.to_pixels(coords.grid(coords.lattice_size(work_hw, grid)), grid)
@@ -174,7 +175,10 @@ def _carried(
 ) -> Iterator[tuple[Float[Tensor, "1 3 H W"], Float[Tensor, "1 K h w"]]]:
     """Each frame after the first, reduced, with its labels on the grid; memory is bounded."""
     device = device_of("propagate", model)
-    lattices, work_hw = (model.coarse_lattice, model.fine_lattice), coords.reduced_size(opened.size_hw, config.lines)
+    lattices, work_hw = (
+        (model.coarse_lattice, model.fine_lattice),
+        coords.reduced_size(opened.size_hw, config.lines, config.magnify),
+    )
     bias = _circle(config.radius, device)
     memory: deque[tuple[Tensor, Tensor]] = deque(maxlen=config.recent)
     start = None

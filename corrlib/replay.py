@@ -47,7 +47,7 @@ class Replay(nn.Module):
         self.config = (config or TrackerConfig()).of(model)
         self.coarse_lattice, self.fine_lattice = model.coarse_lattice, model.fine_lattice
         self.video, self.size_hw = video, tuple(video.shape[2:])
-        self.work_hw = coords.reduced_size(self.size_hw, self.config.lines)
+        self.work_hw = self.config.size(self.size_hw)
         device = device_of("Replay", model)
         self.register_buffer("place", torch.empty(0, device=device))  # who asks an encoder for its device finds it
         self.model, self.features = model, []
@@ -107,7 +107,7 @@ class Replay(nn.Module):
         Raises:
             ValueError: the mask is none that `propagate_masks` takes.
         """
-        config = propagation.PropagationConfig(lines=self.config.lines)
+        config = propagation.PropagationConfig(lines=self.config.lines, magnify=self.config.magnify)
 
         def carried(order: list[int], counted: Iterator[int]) -> Tensor:
             self.order = counted

@@ -49,7 +49,7 @@ def frame_seconds(model: nn.Module, size_hw: tuple[int, int], num_points: int, r
     tracker, points = tracking.OnlineTracker(model), spread_points(size_hw, num_points)
     tracker.step(first, points)
     turns = itertools.cycle((second, first))
-    small = coords.resize_frames(frames.to_float(first)[None], coords.reduced_size(size_hw, tracker.config.lines))
+    small = coords.resize_frames(frames.to_float(first)[None], tracker.config.size(size_hw))
     greys = [
         cv2.cvtColor(np.ascontiguousarray(rearrange(f, "C H W -> H W C")), cv2.COLOR_RGB2GRAY) for f in (first, second)
     ]

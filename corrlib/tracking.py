@@ -79,7 +79,7 @@ class OnlineTracker:
             new_points = torch.as_tensor(new_points, dtype=torch.float32)
             check_points("OnlineTracker.step", new_points, size_hw)
         device = device_of("OnlineTracker.step", self.model)
-        work_hw = coords.reduced_size(size_hw, self.config.lines)
+        work_hw = self.config.size(size_hw)
         frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
         small = coords.resize_frames(frame[None], work_hw)
         features = self.model(small)

@@ -49,7 +49,7 @@ def test_a_point_is_followed_as_by_the_tracker(model, clip, methods, query):
     kept, exact = methods["model"].follow(query), tracking.track_points(model, clip.video, query[None])
     assert torch.allclose(kept.tracks, exact.tracks, atol=1e-3)
     assert torch.allclose(kept.confidence, exact.confidence, atol=1e-3) and torch.equal(kept.visible, exact.visible)
-    config = tracking.TrackerConfig(support=8)
+    config = tracking.TrackerConfig(support=8, magnify=1.25)
     kept = replay.Replay(model, clip.video, config).follow(query)
     exact = tracking.track_points(model, clip.video, query[None], config)
     assert torch.allclose(kept.tracks, exact.tracks, atol=1e-3)

@@ -66,6 +66,9 @@ def test_masks_are_carried_as_by_the_propagator(model, clip, methods):
     assert torch.equal(both[2:], propagation.propagate_masks(model, clip.video[2:], mask))
     assert torch.equal(both[:3].flip(0), propagation.propagate_masks(model, clip.video[:3].flip(0), mask))
     assert told[-1] == (T + 1, T + 1) and len(told) == T + 1
+    larger = replay.Replay(model, clip.video, tracking.TrackerConfig(magnify=1.25))
+    config = propagation.PropagationConfig(magnify=1.25)
+    assert torch.equal(larger.carry(0, mask), propagation.propagate_masks(model, clip.video, mask, config))
     assert torch.equal(methods["DIS"].carry(0, mask), baselines.propagate_masks_dis(clip.video, mask))
 
 

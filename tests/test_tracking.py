@@ -26,11 +26,13 @@ def queries(size_hw, count, margin=12, t=0):
     return torch.cat([torch.full((count, 1), float(t)), xy], dim=1)
 
 
-@pytest.mark.parametrize("size_hw", [(96, 128), (91, 117)])
-def test_a_static_scene_stays_put(model, picture, size_hw):
+@pytest.mark.parametrize(
+    ("size_hw", "magnify"), [((96, 128), 1.0), ((91, 117), 1.0), ((96, 128), 1.25), ((91, 117), 1.5), ((91, 117), 0.8)]
+)
+def test_a_static_scene_stays_put(model, picture, size_hw, magnify):
     video = picture[:, : size_hw[0], : size_hw[1]].expand(4, 3, *size_hw)
     points = queries(size_hw, 150)
-    found = track_points(model, video, points)
+    found = track_points(model, video, points, TrackerConfig(magnify=magnify))
     error = found.tracks[-1] - points[:, 1:]
     assert error.mean(dim=0).abs().max() < 0.05
     assert error.norm(dim=-1).mean() < 0.3
@@ -145,6 +147,13 @@ def test_at_the_frame_s_edge_points_around_stay_inside_and_agree():
     assert coords.inside(rows, (96, 128)).all() and torch.equal(rows[0], torch.tensor([0.0, 95.0]))
     said, _ = following.consensus(query, rows + 5.0, torch.ones(9), lattice, 8)
     assert torch.allclose(said, torch.tensor([[5.0, 100.0]]), atol=1e-4)
+
+
+def test_frames_are_searched_larger_or_smaller_as_asked():
+    """Reduced frames are taken straight from their own pixels: never reduced and enlarged again."""
+    assert TrackerConfig().size((480, 854)) == (256, 455) and TrackerConfig(magnify=1.25).size((480, 854)) == (320, 569)
+    assert TrackerConfig(magnify=1.25).size((96, 121)) == (120, 151) and TrackerConfig().size((96, 121)) == (96, 121)
+    assert TrackerConfig(lines=0, magnify=0.5).size((480, 854)) == (240, 427)
 
 
 def test_with_support_points_are_found_more_precisely(model):
@@ -301,6 +310,7 @@ def test_in_tiles_pads_and_cuts():
         ({"candidates": -1}, "candidates should be at least 0, got -1"),
         ({"readout": 0}, "readout should be at least 1, got 0"),
         ({"lines": -5}, "lines should be at least 0"),
+        ({"magnify": 0.0}, "magnify should be above 0, got 0.0"),
         ({"calibration": (1.0, 0.0)}, "calibration should be 6 weights and a constant, got 2 numbers"),
     ],
 )

@@ -38,6 +38,17 @@ def origin(command: str, config: TrainConfig, weights: LossWeights, steps_done: 
     }
 
 
+def lineage(origin: dict[str, str]) -> list[dict[str, str]]:
+    """The trainings that made weights of an origin, the first of them first, as one list.
+
+    Args:
+        origin: whose "started_from" is such a list of those before it, or, as was written once, the origin before it.
+    """
+    before = json.loads(origin.get("started_from", "[]"))
+    own = {name: value for name, value in origin.items() if name != "started_from"}
+    return [*(lineage(before) if isinstance(before, dict) else before), own]
+
+
 def data(config: TrainConfig, weights: LossWeights) -> dict[str, str]:
     """Which data a training sees: the version of the drawn video, and checksums of folders, or "gone"."""
     found: dict[str, str] = {}

@@ -93,7 +93,7 @@ def train(
             return  # the first process writes
         origin = provenance.origin(environment.called(), config, counts, len(history), Path(__file__).parents[1])
         if before:  # what they were made by first
-            origin["started_from"] = json.dumps(before)
+            origin["started_from"] = json.dumps(provenance.lineage(before))
         checkpoints.save(out, encoder, origin)  # what was learnt is safe, whatever happens to the rest
         encoder.calibration = _confidence(encoder)
         click.echo(checkpoints.save(out, encoder, origin))

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 
 import corrlib
-from corrlib import __main__, benchmarks, checkpoints, frames, runs
+from corrlib import __main__, benchmarks, checkpoints, frames, provenance, runs
 from corrlib.datasets import tapvid
 from corrlib.encoder import PixelEncoder
 
@@ -141,6 +141,12 @@ def test_training_goes_on_from_weights_as_they_are_or_wider(tmp_path, monkeypatc
         assert call("train", out, *words, *more).exit_code == 0
         assert json.loads(checkpoints.read_origin(out)["training"])["width"] == width
         assert checkpoints.load(out).config["width"] == width
+    for done in (1, 2):  # the trainings before are a list, however many there were
+        assert call("train", out, *words[:-1], out).exit_code == 0
+        origin = checkpoints.read_origin(out)
+        before = json.loads(origin["started_from"])
+        assert len(before) == done and provenance.lineage(origin)[:-1] == before
+        assert all("started_from" not in each and json.loads(each["training"])["width"] == 6 for each in before)
     for setting in ("width=3", "encoder=paper"):
         refused = call("train", out, *words, "--set", setting)
         assert refused.exit_code == 1 and "Error:" in refused.output and "got" in refused.output, refused.output

@@ -28,6 +28,16 @@ def test_the_header_tells_what_it_takes_to_do_it_again(tmp_path, real_folder):
     assert data == {"procedural": str(synthetic.VERSION), "real_videos": provenance.checksum(real_folder)}
 
 
+def test_the_trainings_before_are_a_list_and_those_nested_once_are_unfolded():
+    first, second = {"seed": "1"}, {"seed": "2", "started_from": json.dumps({"seed": "1"})}
+    assert provenance.lineage(first) == [first]
+    assert provenance.lineage(second) == [{"seed": "1"}, {"seed": "2"}]
+    third = {"seed": "3", "started_from": json.dumps(second)}
+    assert provenance.lineage(third) == [{"seed": "1"}, {"seed": "2"}, {"seed": "3"}]
+    fourth = {"seed": "4", "started_from": json.dumps(provenance.lineage(third))}
+    assert [each["seed"] for each in provenance.lineage(fourth)] == ["1", "2", "3", "4"]
+
+
 def test_only_data_that_are_seen_are_named(tmp_path, real_folder):
     config = TrainConfig(real_videos="gone", texture_folder=real_folder)
     assert provenance.data(config, LossWeights()).keys() == {"procedural", "texture_folder"}

@@ -26,9 +26,8 @@ NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # no
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-# and what carries them more softly, is worse for them. Points around each and larger frames help them as they help
-# `base`.
-PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8, magnify=1.25)
+# and what carries them more softly, is worse for them. Points around each help them as they help `base`.
+PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8)
 SIFT = (
     replace(PATCHES, temperature=0.03, readout_temperature=0.03),
     PropagationConfig(lines=256, top_k=10, temperature=0.05),

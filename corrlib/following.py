@@ -188,7 +188,8 @@ def advance(
 ) -> tuple[Tensor, ...]:
     """Finds queries in the next frame; returns the fields of the new state, then the confidence."""
     coarse_lattice, fine_lattice = lattices
-    mix, every = 1 / (1 + config.recent + config.past), torch.arange(len(state.alike))
+    mix = 1 / (1 + config.recent + config.past)
+    every = torch.arange(len(state.alike), device=state.alike.device)
     known = [each[every, state.alike.argmax(dim=1)] for each in (query.coarse, query.fine)]  # as it looked last
     # Coarse: the whole map.
     sought = mix * (known[0] + config.recent * state.recent_coarse + config.past * state.past_coarse)

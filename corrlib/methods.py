@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from . import baselines, benchmarks, calibration, dense, propagation, tracking
 from .checkpoints import load_pretrained
 from .encoder import UNCALIBRATED, PixelEncoder
+from .looks import TURNED_AND_SCALED
 from .propagation import PAPER, PropagationConfig
 from .samples import PointTracks
 from .torchvision_models import RaftSmall, ResNet18Encoder
@@ -26,10 +27,11 @@ NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # no
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-# and what carries them more softly, is worse for them. Points around each help them as they help `base`.
-PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8)
+# and what carries them more softly, is worse for them. Points around each help them as they help `base`; the query's
+# frame turned and scaled helps SIFT, and misleads patches.
+PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8, looks=())
 SIFT = (
-    replace(PATCHES, temperature=0.03, readout_temperature=0.03),
+    replace(PATCHES, temperature=0.03, readout_temperature=0.03, looks=TURNED_AND_SCALED),
     PropagationConfig(lines=256, top_k=10, temperature=0.05),
 )
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
@@ -114,9 +116,10 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
-    `base` is the shipped network whose points are asked with others around them, `as_paper` and `as_released` carry the
-    model's features the paper's way, slowly, `exhaustive` spares nothing by searching coarse-to-fine, and
-    `no_redetection` looks for a point near its last place only: all of these only where asked for.
+    `base` is the shipped network whose points are asked with others around them, in larger frames;
+    `as_paper` and `as_released` carry the model's features the paper's way, slowly, `exhaustive` spares
+    nothing by searching coarse-to-fine, and `no_redetection` looks for a point near its last place only:
+    all of these only where asked for.
 
     Args:
         only: some of them; if empty all, none twice.

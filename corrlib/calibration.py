@@ -37,7 +37,7 @@ def calibrate(
     """
     if not clips:
         raise ValueError("calibrate: clips should be at least 1, got none.")
-    config = replace(config or TrackerConfig(), support=0)  # points around would be asked for nothing
+    config = config or TrackerConfig()
     for _ in range(rounds):
         facts, seen = (torch.cat(parts) for parts in zip(*(_observe(model, clip, config) for clip in clips)))
         if seen.all() or not seen.any():

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .encoder import UNCALIBRATED, PaperEncoder, PixelEncoder
+from .encoder import SUPPORT, UNCALIBRATED, PaperEncoder, PixelEncoder
 from .whole import whole
 
 FORMAT = "corrlib-encoder-2"
@@ -25,8 +25,8 @@ EARLIER = "corrlib-encoder-1"  # the same but for its calibration, which was of 
 OWN = ("format", "encoder", "config", "lattices", "calibration", "support", "magnify")
 ON_HUB = "model.safetensors"  # the file in a folder of the Hugging Face hub
 BUNDLED = Path(__file__).parent / "weights"
-# The same weights; how many points around each a tracker asks too, and how many times as large it searches frames.
-PRETRAINED = {"small": (0, 1.0), "base": (8, 1.25)}
+# The same weights; how many landmarks a tracker gives each point, and how many times as large it searches frames.
+PRETRAINED = {"small": (SUPPORT, 1.0), "base": (40, 1.25)}
 MOST_SUPPORT, MOST_MAGNIFY = 64, 4.0  # that a file may ask for
 DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # of an encoder's weights and counters
 ENCODERS = {"PixelEncoder": PixelEncoder, "PaperEncoder": PaperEncoder}

@@ -2,7 +2,7 @@
 
 An encoder is called with (B, 3, H, W) float sRGB in [0, 1] and returns `Features`; it declares
 `coarse_lattice` and `fine_lattice`, and `calibration`, what the tracker's evidence means for it
-(`calibration.calibrate`), and perhaps `support`, how many points around each are asked where it
+(`calibration.calibrate`), and perhaps `support`, how many landmarks around each point tell where it
 is, and `magnify`, how many times as large frames are searched; that is all the tracker asks of it.
 Training also asks for `raw`, the same features before they are scaled to unit length, of frames that
 may lack a channel of Lab.
@@ -48,6 +48,7 @@ class Residual(nn.Module):
 # Weights of the tracker's evidence for an encoder that has not been calibrated: likeness to the
 # query in fine and coarse features counts for a point's being seen, an error on the way back against.
 UNCALIBRATED = (6.0, 4.0, 0.0, 0.0, -2.0, 0.0, -4.3)
+SUPPORT = 16  # landmarks around each point, unless an encoder asks for others
 
 
 class PixelEncoder(nn.Module):
@@ -79,7 +80,7 @@ class PixelEncoder(nn.Module):
             )
         self.config = {"width": width, "fine_channels": fine_channels}
         self.calibration: tuple[float, ...] = UNCALIBRATED
-        self.support, self.magnify = 0, 1.0
+        self.support, self.magnify = SUPPORT, 1.0
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), Residual(width, width)
         )
@@ -137,7 +138,7 @@ class PaperEncoder(nn.Module):
         super().__init__()
         self.config = {"stage4": stage4}
         self.calibration: tuple[float, ...] = UNCALIBRATED
-        self.support, self.magnify = 0, 1.0
+        self.support, self.magnify = SUPPORT, 1.0
         self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU())
         self.stage1 = nn.Sequential(Residual(64, 64), Residual(64, 64))
         self.stage2 = nn.Sequential(Residual(64, 128), Residual(128, 128))

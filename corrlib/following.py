@@ -6,7 +6,6 @@ around the predicted position, so that a point lost is found again; its best can
 at in the fine map, and the position is read out there below the size of a cell.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,12 +14,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from . import coords, looks, matching
-from .encoder import Features
+from . import coords, landmarks, looks, matching
+from .encoder import SUPPORT, Features
 from .looks import Look
 
 EVIDENCE = 6  # numbers that tell whether a point is seen
-AGREE = 4.0  # pixels from the median within which points around agree
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class TrackerConfig:
     recent: float = 1.0  # weight of the most recent template beside the query's own
     past: float = 1.0  # weight of the mean of those before it, the share of each halved in `half_life` frames
     half_life: float = 8.0
-    candidates: int = 3  # coarse peaks looked at in the fine map; 0 looks at all of it
+    candidates: int = 2  # coarse peaks looked at in the fine map; 0 looks at all of it
     coarse_in_fine: float = 1.0  # weight of the coarse logits in that choice
     prior: float = 2.0  # exponent of the heavy-tailed prior on displacement from the prediction
     spread: float = 1.5  # its width in coarse cells when the point is seen
@@ -48,15 +46,15 @@ class TrackerConfig:
     visible: float = 0.5  # confidence from which a point counts as visible
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
-    support: int | None = None  # points around each, on a circle, asked where it is too; None takes the model's own
-    support_radius: float = 4.0  # of that circle, pixels of the frame as it is searched
+    support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
+    known: float = 0.65  # cosine from which what was found is the point, and its landmarks are sought around it
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""
         if self.magnify is not None and not self.magnify > 0:
             raise ValueError(f"TrackerConfig: magnify should be above 0, got {self.magnify}.")
-        least = dict.fromkeys(("lines", "candidates", "radius", "support", "support_radius"), 0) | {"readout": 1}
+        least = dict.fromkeys(("lines", "candidates", "radius", "support"), 0) | {"readout": 1}
         for name, value in least.items():
             if not (getattr(self, name) or 0) >= value:
                 raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
@@ -71,7 +69,7 @@ class TrackerConfig:
 
     def of(self, model: nn.Module) -> "TrackerConfig":
         """With what is left to a model."""
-        support = getattr(model, "support", 0) if self.support is None else self.support
+        support = getattr(model, "support", SUPPORT) if self.support is None else self.support
         magnify = getattr(model, "magnify", 1.0) if self.magnify is None else self.magnify
         return replace(self, calibration=self.calibration or model.calibration, support=support, magnify=magnify)
 
@@ -90,6 +88,8 @@ class Query(NamedTuple):
     inside: Bool[Tensor, "n K"]
     bias: Float[Tensor, "n L 2"]  # of the read-out, in fine cells
     shown: Bool[Tensor, "n L"]  # whether a look shows the point
+    landmarks: Float[Tensor, "n L S D"]  # fine features of what lies around
+    landmarks_shown: Bool[Tensor, "n L S"]
 
 
 class State(NamedTuple):
@@ -103,6 +103,8 @@ class State(NamedTuple):
     recent_fine: Float[Tensor, "n D"]
     past_coarse: Float[Tensor, "n C"]
     past_fine: Float[Tensor, "n D"]
+    trust: Float[Tensor, "n S"]  # in landmarks
+    motion: Float[Tensor, "n 2 2"]  # what has become of the surroundings since the query
     evidence: Float[Tensor, "n 6"]  # of the last frame
 
 
@@ -120,7 +122,8 @@ def start(seen: Sequence[Look], lattices: tuple, xy: Float[Tensor, "n 2"], confi
     """
     coarse_lattice, fine_lattice = lattices
     features, size_hw, _ = seen[0]
-    coarse, fine, bias, shown = [], [], [], []
+    coarse, fine, bias, shown, around_it = [], [], [], [], []
+    beside = landmarks.spiral(config.support, config.magnify, xy.device)
     for look in seen:
         at, inside = looks.place(xy, size_hw, look)
         home = coords.to_cells(at, fine_lattice)
@@ -129,58 +132,26 @@ def start(seen: Sequence[Look], lattices: tuple, xy: Float[Tensor, "n 2"], confi
         # What surrounds a point draws its read-out to one side, there where the answer is known already.
         bias.append(read_out(fine[-1], look.features, home.round(), config) - home)
         shown.append(inside)
+        around_it.append(landmarks.start(xy, size_hw, look, fine_lattice, beside))
     home = coords.to_cells(xy, fine_lattice)
     around, _ = matching.window_features(features.fine, home[None], config.radius)
     inside = (around[0] != 0).any(-1)  # beyond the frame there are no features
     query = Query(*(torch.stack(each, dim=1) for each in (coarse, fine)), home, around[0], inside,
-                  *(torch.stack(each, dim=1) for each in (bias, shown)))  # fmt: skip
+                  *(torch.stack(each, dim=1) for each in (bias, shown, *zip(*around_it))))  # fmt: skip
     alike = torch.full_like(query.bias[..., 0], -1.0).masked_fill(~query.shown, float("-inf"))
     alike[:, 0] = 0.0
     still, spread = torch.zeros_like(xy), torch.full_like(xy[:, 0], config.spread)
     own = query.coarse[:, 0], query.fine[:, 0]
-    return *query, *State(xy, still, spread, alike, *own, *own, xy.new_zeros(len(xy), EVIDENCE))
-
-
-def supported(xy: Float[Tensor, "n 2"], size_hw: tuple[int, int], config: TrackerConfig) -> Float[Tensor, "r 2"]:
-    """Points of a frame, each followed by those around it that support it, as far as they are in the frame.
-
-    Each of them is a query of its own; what they say together is `consensus`.
-    """
-    turns = torch.arange(config.support, device=xy.device) * (2 * math.pi / max(1, config.support))
-    circle = config.support_radius * torch.stack([turns.cos(), turns.sin()], dim=-1)
-    around = xy[:, None] + torch.cat([xy.new_zeros(1, 2), circle])
-    last = xy.new_tensor([size_hw[1] - 1, size_hw[0] - 1])
-    around[:, 1:] = torch.minimum(around[:, 1:].clamp(min=0), last)
-    return around.flatten(0, 1)
-
-
-def consensus(
-    query: Query, position: Float[Tensor, "r 2"], confidence: Float[Tensor, "r"], lattice: coords.Lattice, support: int
-) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
-    """Where points are and how sure that is, by themselves and all that support them.
-
-    Each says where the point is, as far from itself as in the query's frame. Those within `AGREE` of the
-    median of all are averaged; around a circle, what a turn or a change of scale moves cancels. Where
-    less than a third agrees, the point alone is believed. Confidences are averaged as log-odds.
-    """
-    if not support:
-        return position, confidence
-    count = 1 + support
-    home = coords.to_pixels(query.home, lattice).reshape(-1, count, 2)
-    said = position.reshape(-1, count, 2) - (home - home[:, :1])
-    agree = (said - said.median(dim=1, keepdim=True).values).norm(dim=-1) < AGREE
-    mean = (said * agree[..., None]).sum(dim=1) / agree.sum(dim=1).clamp(min=1)[:, None]
-    enough = 3 * agree.sum(dim=1) >= count
-    sure = confidence.reshape(-1, count).logit(eps=1e-6).mean(dim=1).sigmoid()
-    return torch.where(enough[:, None], mean, said[:, 0]), sure
+    trust, unmoved = torch.ones_like(query.landmarks[:, 0, :, 0]), torch.eye(2, device=xy.device).repeat(len(xy), 1, 1)
+    return *query, *State(xy, still, spread, alike, *own, *own, trust, unmoved, xy.new_zeros(len(xy), EVIDENCE))
 
 
 def read_out(
     query: Float[Tensor, "n D"], features: Features, winner: Float[Tensor, "n 2"], config: TrackerConfig
 ) -> Float[Tensor, "n 2"]:
     """The expected fine cell near a winner."""
-    values, cells = matching.window_correlation(query[None], features.fine, winner[None], config.readout)
-    return matching.soft_argmax(values[0] / config.readout_temperature, cells[0])
+    values, cells = matching.square_correlation(query, features.fine, winner, config.readout)
+    return matching.soft_argmax(values / config.readout_temperature, cells)
 
 
 def advance(
@@ -207,8 +178,8 @@ def advance(
     if m:
         peaks = matching.top_peaks(logits, m)
         centre = coords.to_cells(coords.to_pixels(peaks, coarse_lattice), fine_lattice)
-        fine, fine_cells = matching.window_correlation(
-            sought.repeat_interleave(m, dim=0)[None], features.fine, centre.reshape(1, n * m, 2), config.radius
+        fine, fine_cells = matching.square_correlation(
+            sought.repeat_interleave(m, dim=0), features.fine, centre.flatten(0, 1), config.radius
         )
     else:
         fine = matching.correlate(sought[None], features.fine)
@@ -223,6 +194,8 @@ def advance(
     # Sub-pixel: by the query's own features, since those gathered on the way drift with the errors.
     found = read_out(query.fine[look], features, winner, config) - config.unbias * query.bias[look]
     position = coords.to_pixels(found, fine_lattice)
+    position, trust, motion, told = by_landmarks(features, fine_lattice, query, look, state, position, config)
+    found = coords.to_cells(position, fine_lattice)
     now_fine = matching.features_at(features.fine, found[None])[0]
     now_coarse = matching.features_at(features.coarse, coords.to_cells(position, coarse_lattice)[None])[0]
     chance = support[every, best] - logits.flatten(1).logsumexp(dim=1)
@@ -233,16 +206,41 @@ def advance(
     fade = 0.5 ** (1 / config.half_life)
     moved = State(
         position,
-        torch.where(seen[:, None], position - state.position, config.momentum * state.velocity),
+        torch.where((seen | told)[:, None], position - state.position, config.momentum * state.velocity),
         torch.where(seen, config.spread, (state.spread * config.growth).clamp(max=64.0)),
         torch.where(seen[:, None], alike, state.alike),
         torch.where(keep, now_coarse, state.recent_coarse),
         torch.where(keep, now_fine, state.recent_fine),
         torch.where(keep, torch.lerp(now_coarse, state.past_coarse, fade), state.past_coarse),
         torch.where(keep, torch.lerp(now_fine, state.past_fine, fade), state.past_fine),
+        trust,
+        motion,
         facts,
     )
     return *moved, confidence
+
+
+def by_landmarks(
+    features: Features,
+    lattice: coords.Lattice,
+    query: Query,
+    look: tuple[Tensor, Tensor],
+    state: State,
+    found: Float[Tensor, "n 2"],
+    config: TrackerConfig,
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n S"], Float[Tensor, "n 2 2"], Bool[Tensor, "n"]]:
+    """What `landmarks.follow` tells of where a point was found, if that is like it, or else would have gone."""
+    if not config.support:
+        return found, state.trust, state.motion, torch.zeros_like(look[1], dtype=torch.bool)
+    seen = matching.features_at(features.fine, coords.to_cells(found, lattice)[None])[0]
+    known = (seen * query.fine[look]).sum(-1) > config.known
+    centre = torch.where(known[:, None], found, state.position + state.velocity)
+    beside = landmarks.spiral(config.support, config.magnify, found.device)
+    around = query.landmarks[look], query.landmarks_shown[look], beside
+    place, trust, motion, told = landmarks.follow(
+        features, lattice, *around, centre, state.trust, state.motion, config.magnify
+    )
+    return torch.where(told[:, None], place, found), trust, motion, told
 
 
 def likeness(

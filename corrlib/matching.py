@@ -75,6 +75,18 @@ def cell_correlation(
     return correlation.masked_fill(~inside, float("-inf"))
 
 
+def square_correlation(
+    query: Float[Tensor, "N C"], key: Float[Tensor, "1 C h w"], centre: Float[Tensor, "N 2"], radius: int
+) -> tuple[Float[Tensor, "N K"], Float[Tensor, "N K 2"]]:
+    """As `window_correlation`, of windows moved into the map where they would leave it; quicker, without gradients.
+
+    Raises:
+        ValueError: the radius is negative or larger than the map.
+    """
+    _check_radius("square_correlation", radius, key)
+    return windows.square(key[0], query, centre, radius)
+
+
 def window_features(
     features: Float[Tensor, "B C h w"], centre: Float[Tensor, "B N 2"], radius: int
 ) -> tuple[Float[Tensor, "B N K C"], Float[Tensor, "B N K 2"]]:

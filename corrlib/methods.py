@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import baselines, benchmarks, calibration, dense, propagation, tracking
 from .checkpoints import load_pretrained
-from .encoder import UNCALIBRATED, PixelEncoder
+from .encoder import SUPPORT, UNCALIBRATED, PixelEncoder
 from .looks import TURNED_AND_SCALED
 from .propagation import PAPER, PropagationConfig
 from .samples import PointTracks
@@ -27,11 +27,11 @@ NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # no
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-# and what carries them more softly, is worse for them. Points around each help them as they help `base`; the query's
-# frame turned and scaled helps SIFT, and misleads patches.
-PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, support=8, looks=())
+# and what carries them more softly, is worse for them. Landmarks help them as they help us, sought around what was
+# found where that is more alike; the query's frame turned and scaled helps SIFT, and misleads patches.
+PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, known=0.8, looks=())
 SIFT = (
-    replace(PATCHES, temperature=0.03, readout_temperature=0.03, looks=TURNED_AND_SCALED),
+    replace(PATCHES, temperature=0.03, readout_temperature=0.03, known=0.9, looks=TURNED_AND_SCALED),
     PropagationConfig(lines=256, top_k=10, temperature=0.05),
 )
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
@@ -98,7 +98,7 @@ def as_the_paper(model: nn.Module, aligned: bool = True) -> Method:
 def fingerprint(model: nn.Module) -> str:
     """A short name of a network's weights, how it is followed and how sure; the same anywhere, "" without weights."""
     state = model.state_dict()
-    followed = getattr(model, "support", 0), getattr(model, "magnify", 1.0), getattr(model, "calibration", ())
+    followed = getattr(model, "support", SUPPORT), getattr(model, "magnify", 1.0), getattr(model, "calibration", ())
     digest = hashlib.sha256(" ".join(map(str, followed)).encode())
     for name, value in sorted(state.items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())

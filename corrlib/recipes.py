@@ -26,7 +26,6 @@ class TrainConfig:
     clips: int = 4  # a step, shared out among processes that train together
     frames: int = 3  # a clip, all of them matched with each other
     size: int = 160  # pixels, square
-    magnify: float = 1.0  # times as large as they are drawn, labelled clips are shown, as a tracker may search them
     points: int = 192  # a clip, shared evenly by its frames; 0 asks each fine cell of frame 0, of pairs with flow
     max_gap: float = 24.0  # frames between neighbouring frames of a clip, log-uniform from 1
     appearance: float = 1.0  # strength of augment.change_appearance
@@ -78,7 +77,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained, before the first step."""
-        positive = ("steps", "clips", "magnify", "temperature", "learning_rate", "width", "sigma", "label_temperature")
+        positive = ("steps", "clips", "temperature", "learning_rate", "width", "sigma", "label_temperature")
         for name in (*positive, "real_clips", "real_gap", "references", "own_radius", "accumulate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig: {name} should be above 0, got {getattr(self, name)}.")

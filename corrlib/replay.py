@@ -86,16 +86,14 @@ class Replay(nn.Module):
         t0, xy = _check_query(query, len(self.features), self.size_hw)
         lattices, device = (self.coarse_lattice, self.fine_lattice), self.place.device
         start = coords.resize_points(xy.to(device), self.size_hw, self.work_hw)
-        rows = following.supported(start, self.work_hw, self.config)
-        asked, first = following.parted(following.start(self._looks(t0), lattices, rows, self.config))
+        asked, first = following.parted(following.start(self._looks(t0), lattices, start, self.config))
         position, confidence = [start] * len(self.features), [torch.ones(1, device=device)] * len(self.features)
         for order in (range(t0 + 1, len(self.features)), range(t0 - 1, -1, -1)):
             state = first
             for t in order:
-                *moved, sure = following.advance(self.features[t], lattices, asked, state, self.config)
+                *moved, confidence[t] = following.advance(self.features[t], lattices, asked, state, self.config)
                 state = following.State(*moved)
-                said = state.position, sure, self.fine_lattice, self.config.support
-                position[t], confidence[t] = following.consensus(asked, *said)
+                position[t] = state.position
         tracks = coords.resize_points(torch.stack(position), self.work_hw, self.size_hw)
         tracks[t0], confidence = xy, torch.stack(confidence).cpu()
         visible = (confidence > self.config.visible) & coords.inside(tracks, self.size_hw).cpu()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from . import coords, frames, looks
 from .encoder import device_of
-from .following import Query, State, TrackerConfig, advance, consensus, parted, start, supported
+from .following import Query, State, TrackerConfig, advance, parted, start
 from .samples import PointTracks
 
 TILE = 64  # queries worked on at once, always so many: matrix kernels depend on shape
@@ -89,13 +89,12 @@ class OnlineTracker:
             *moved, sure = in_tiles(
                 lambda *tile: advance(features, self.lattices, *parted(tile), self.config), *queries, *state
             )
-            state = State(*moved)
-            xy, confidence = consensus(queries, state.position, sure, self.lattices[1], self.config.support)
+            state, confidence = State(*moved), sure
+            xy = state.position
         if new_points is not None and len(new_points):
             asked = coords.resize_points(new_points.to(device), size_hw, work_hw)
-            rows = supported(asked, work_hw, self.config)
             seen = looks.looks(self.model, small, features, self.config.looks)
-            fresh = in_tiles(lambda points: start(seen, self.lattices, points, self.config), rows)
+            fresh = in_tiles(lambda points: start(seen, self.lattices, points, self.config), asked)
             if state is not None:
                 fresh = [torch.cat(pair) for pair in zip((*queries, *state), fresh)]
             queries, state = parted(fresh)
@@ -110,14 +109,13 @@ class OnlineTracker:
         Raises:
             ValueError: there is no such point.
         """
-        rows = 1 + self.config.support
-        count = 0 if self.state is None else len(self.state.position) // rows
+        count = 0 if self.state is None else len(self.state.position)
         if any(not 0 <= point < count for point in points):
             raise ValueError(f"OnlineTracker.drop: points should be in 0..{count - 1}, got {list(points)}.")
         keep = torch.ones(count, dtype=torch.bool)
         keep[list(points)] = False
         if count:
-            keep = keep.repeat_interleave(rows).to(self.state.position.device)
+            keep = keep.to(self.state.position.device)
             self.queries, self.state = (type(kept)(*(v[keep] for v in kept)) for kept in (self.queries, self.state))
 
 

@@ -261,8 +261,7 @@ def check(encoder: nn.Module, config: TrainConfig, weights: LossWeights, teacher
         raise ValueError(
             f"train: the masks loss needs labelled clips with masks, procedural ones, got {config.labelled}."
         )
-    side = round(config.magnify * config.size)
-    longest = max(coords.lattice_size((side, side), encoder.fine_lattice))
+    longest = max(coords.lattice_size((config.size, config.size), encoder.fine_lattice))
     own = weights.reconstruction or (weights.domain and config.domain_input != "features")
     for name, used in (("radius", weights.fine), ("own_radius", own)):
         if used and not getattr(config, name) <= longest:

@@ -172,21 +172,6 @@ def collate(clips: list[TrackClip]) -> Batch:
     return Batch(video, torch.stack([c.tracks for c in clips]), torch.stack([c.visible for c in clips]), masks, taught)
 
 
-def magnified(batch: Batch, times: float) -> Batch:
-    """Clips made so many times as large; what a teacher saw of them stays as it is."""
-    B, size_hw = len(batch.video), tuple(batch.video.shape[-2:])
-    larger = tuple(round(times * n) for n in size_hw)
-    if larger == size_hw:
-        return batch
-    video = coords.resize_frames(rearrange(batch.video, "B T c H W -> (B T) c H W"), larger)
-    masks = batch.masks
-    if masks is not None:
-        masks = coords.resize_masks(rearrange(masks, "B T H W -> (B T) H W"), larger)
-        masks = rearrange(masks, "(B T) H W -> B T H W", B=B)
-    tracks = coords.resize_points(batch.tracks, size_hw, larger)
-    return replace(batch, video=rearrange(video, "(B T) c H W -> B T c H W", B=B), tracks=tracks, masks=masks)
-
-
 def batches(
     config: TrainConfig,
     start: int,
@@ -214,7 +199,7 @@ def batches(
         g = torch.Generator().manual_seed(config.seed * 100_000_007 + 50_000_000 + number)
         B, shown = len(batch.video), rearrange(batch.video, "B T c H W -> (B T) c H W")
         changed = augment.change_appearance(shown, g, config.appearance, (together.rank, together.count))
-        yield magnified(replace(batch, video=rearrange(changed, "(B T) c H W -> B T c H W", B=B)), config.magnify)
+        yield replace(batch, video=rearrange(changed, "(B T) c H W -> B T c H W", B=B))
 
 
 def real_batches(

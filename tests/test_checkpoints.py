@@ -137,22 +137,22 @@ def test_the_bundled_weights_say_how_they_were_made():
     assert sum(p.numel() for p in encoder.parameters()) < 1.2e6
 
 
-def test_base_is_small_with_points_around_each_and_larger_frames(tmp_path):
+def test_base_is_small_with_more_landmarks_and_larger_frames(tmp_path):
     small, base = map(checkpoints.load_pretrained, ("small", "base"))
-    assert (small.support, base.support) == (0, 8) and small.calibration == base.calibration
+    assert (small.support, base.support) == (16, 40) and small.calibration == base.calibration
     assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), base.state_dict().values(), strict=True))
     assert methods.fingerprint(base) != methods.fingerprint(small)  # their answers are not each other's
     assert (small.magnify, base.magnify) == (1.0, 1.25)
     kept = checkpoints.load(checkpoints.save(tmp_path / "base.safetensors", base, {}))
-    assert (kept.support, kept.magnify) == (8, 1.25)
+    assert (kept.support, kept.magnify) == (40, 1.25)
     trackers = [tracking.OnlineTracker(base, tracking.TrackerConfig(support=n)).config.support for n in (None, 0, 3)]
-    assert trackers == [8, 0, 3]
+    assert trackers == [40, 0, 3]
 
 
 @pytest.mark.parametrize(
     "asked", [("support", n) for n in ("-1", "65", "many")] + [("magnify", x) for x in ("0.2", "5", "nan", "much")]
 )
-def test_a_file_may_not_ask_for_any_number_of_points_around_each_nor_for_frames_of_any_size(tmp_path, asked):
+def test_a_file_may_not_ask_for_any_number_of_landmarks_nor_for_frames_of_any_size(tmp_path, asked):
     header = checkpoints.read_header(checkpoints.save(tmp_path / "a.safetensors", PixelEncoder(4, 8), {}))
     state = PixelEncoder(4, 8).state_dict()
     save_file(state, tmp_path / "b.safetensors", header | dict([asked]))

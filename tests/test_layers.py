@@ -11,8 +11,8 @@ PACKAGE = Path(corrlib.__file__).parent
 LAYERS = {
     5: "evaluation extremes predictions arms arm_scores scaling explorer panel exploration closeups costs "
     "tracker_costs training_costs use_costs export provenance hub",
-    4: "training training_data training_step training_state processes looks following tracking calibration propagation "
-    "dense benchmarks chains baselines torchvision_models methods replay",
+    4: "training training_data training_step training_state processes looks landmarks following tracking calibration "
+    "propagation dense benchmarks chains baselines torchvision_models methods replay",
     3: "encoder checkpoints alignment labels losses metrics occlusions augment synthetic textures collages datasets "
     "layouts shards recipes studies real_video",
     2: "frames flow queries matching search coarse_to_fine windows softmasks",

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from corrlib import coords, synthetic, textures, training, training_data
-from corrlib.losses import LossWeights
 from corrlib.recipes import PAPER, TrainConfig
 from corrlib.training_data import FlowClips
 from corrlib.training_step import train_step
@@ -139,27 +138,3 @@ def test_messages(tmp_path, drawn):
         FlowClips(settings(tmp_path))
     with pytest.raises(ValueError, match=r"size should be at most 60, the shorter side of .*, got 64"):
         FlowClips(settings(drawn, size=64))[0]
-
-
-def test_clips_are_shown_as_much_larger_as_is_asked():
-    config = TrainConfig(steps=1, clips=2, size=48, points=300, appearance=0.0, textures=4)
-    drawn, larger = (
-        next(training_data.batches(replace(config, magnify=times), 0, 0, masks=True)) for times in (1.0, 1.25)
-    )
-    assert drawn.video.shape[-2:] == (48, 48) and larger.video.shape[-2:] == (60, 60) == larger.masks.shape[-2:]
-    assert torch.equal(larger.visible, drawn.visible)
-    assert torch.allclose(coords.resize_points(larger.tracks, (60, 60), (48, 48)), drawn.tracks, atol=1e-4)
-    seen, own = (coords.sample(b.video[:, 0], b.tracks[:, 0])[0] for b in (larger, drawn))
-    shifted = coords.sample(larger.video[:, 0], larger.tracks[:, 0] + 2)[0]
-    shown = drawn.visible[:, 0, None].expand_as(own)
-    assert (seen - own)[shown].abs().mean() < 0.3 * (shifted - own)[shown].abs().mean()
-    with pytest.raises(ValueError, match="magnify should be above 0"):
-        replace(config, magnify=0.0)
-
-
-def test_masks_are_learnt_from_at_the_size_that_is_shown():
-    config = TrainConfig(steps=1, clips=1, size=40, points=30, textures=4, magnify=1.3, width=4)
-    batch = next(training_data.batches(config, 0, 0, masks=True))
-    model, weights = training.new_encoder(config), LossWeights(masks=1.0)
-    found = train_step(model, None, batch, None, config, weights)
-    assert found["masks"].isfinite() and found["masks"] > 0

@@ -1,0 +1,121 @@
+"""Landmarks: a local motion is found, what goes its own way is not believed, and a hidden point is carried."""
+
+import math
+
+import pytest
+import torch
+
+from corrlib import coords, landmarks, matching, textures
+from corrlib.checkpoints import load_pretrained
+from corrlib.encoder import Features
+from corrlib.tracking import OnlineTracker, TrackerConfig, track_points
+
+LATTICE = coords.Lattice(2)
+SIZE = (128, 160)
+
+
+def field(xy):
+    """Features of a surface, unit length, that tell places a few pixels apart from all others."""
+    g = torch.Generator().manual_seed(0)
+    waves, phases = torch.randn(2, 64, generator=g) / 4, 2 * math.pi * torch.rand(64, generator=g)
+    return torch.nn.functional.normalize((xy @ waves + phases).cos(), dim=-1)
+
+
+def shown(motion, shift, middle):
+    """The fine features of a frame in which the surface has moved about a place."""
+    grid = coords.to_pixels(coords.grid(coords.lattice_size(SIZE, LATTICE)), LATTICE)
+    before = (grid - middle - shift) @ torch.linalg.inv(motion).mT + middle
+    return Features(torch.empty(0), field(before).permute(2, 0, 1)[None])
+
+
+def followed(features, xy, centre, beside, motion=None, known=None):
+    known = field(xy[:, None] + beside) if known is None else known
+    trust, still = torch.ones(known.shape[:2]), torch.eye(2).expand(len(xy), 2, 2)
+    around = known, torch.ones(known.shape[:2], dtype=torch.bool), beside
+    return landmarks.follow(features, LATTICE, *around, centre, trust, still if motion is None else motion, 1.0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.25])
+def test_landmarks_spread_from_near_to_far(scale):
+    beside = landmarks.spiral(24, scale, torch.device("cpu"))
+    lengths = beside.norm(dim=1) / scale
+    assert torch.allclose(lengths[[0, -1]], torch.tensor([landmarks.NEAREST, landmarks.FARTHEST]))
+    assert (lengths.diff() > 0).all() and torch.cdist(beside, beside).fill_diagonal_(99).min() > 2
+    assert landmarks.spiral(0, 1.0, beside.device).shape == (0, 2) and len(landmarks.spiral(1, 1.0, beside.device)) == 1
+
+
+def test_the_motion_around_a_point_is_found():
+    """Turned by 6 degrees, grown by a twentieth and moved: what is found foretells where landmarks are."""
+    xy, beside = torch.tensor([[80.0, 64.0]]), landmarks.spiral(16, 1.0, torch.device("cpu"))
+    cos, sin = 1.05 * math.cos(math.radians(6)), 1.05 * math.sin(math.radians(6))
+    motion, shift = torch.tensor([[cos, -sin], [sin, cos]]), torch.tensor([2.5, -1.5])
+    features = shown(motion, shift, xy[0])
+    place, trust, found, told = followed(features, xy, xy, beside)
+    assert told.all() and (place - xy - shift).norm() < 0.3 and (trust > 0.8).all()
+    place, _, found, told = followed(features, xy, place, beside, found)
+    assert told.all() and (place - xy - shift).norm() < 0.2 and (found[0] - motion).abs().max() < 0.02
+
+
+def test_what_goes_its_own_way_is_not_believed():
+    """A third of the landmarks has moved elsewhere: the others tell the place, and those are trusted less and less."""
+    xy, beside = torch.tensor([[80.0, 64.0]]), landmarks.spiral(18, 1.0, torch.device("cpu"))
+    other = torch.arange(18) % 3 == 0
+    known = field(xy[:, None] + beside - torch.tensor([4.0, 3.0]) * other[:, None])
+    place, trust, _, told = followed(shown(torch.eye(2), torch.zeros(2), xy[0]), xy, xy + 1.0, beside, known=known)
+    assert told.all() and (place - xy).norm() < 0.3
+    assert trust[0, other].mean() < trust[0, ~other].mean() - 0.05
+
+
+def test_landmarks_that_are_nowhere_tell_nothing():
+    xy, beside = torch.tensor([[80.0, 64.0]]), landmarks.spiral(16, 1.0, torch.device("cpu"))
+    known, centre = field(xy[:, None] + beside + 1000.0), xy + 3.0
+    place, trust, motion, told = followed(shown(torch.eye(2), torch.zeros(2), xy[0]), xy, centre, beside, known=known)
+    assert not told.any() and torch.equal(place, centre)
+    assert torch.equal(motion[0], torch.eye(2)) and (trust == 1).all()
+
+
+def test_windows_are_moved_into_the_map():
+    """Inside they hold what `window_correlation` does; at the edge the cells nearest to it, and of a small map all."""
+    g = torch.Generator().manual_seed(1)
+    key, query = torch.randn(1, 8, 20, 30, generator=g), torch.randn(4, 8, generator=g)
+    centre = torch.tensor([[3.0, 3.0], [26.0, 16.0], [12.4, 9.6], [0.0, 19.0]])
+    values, cells = matching.square_correlation(query, key, centre, 3)
+    expected, at = matching.window_correlation(query[None], key, centre[None], 3)
+    assert torch.allclose(values[:3], expected[0, :3], atol=1e-5) and torch.equal(cells[:3], at[0, :3])
+    assert torch.equal(cells[3, [0, -1]], torch.tensor([[0.0, 13.0], [6.0, 19.0]]))
+    x, y = cells[3].long().unbind(-1)
+    assert torch.allclose(values[3], query[3] @ key[0, :, y, x], atol=1e-5)
+    whole, cells = matching.square_correlation(query, key[..., :4, :5], centre, 3)
+    assert torch.allclose(whole, query @ key[0, :, :4, :5].flatten(1), atol=1e-5) and cells.shape == (4, 20, 2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_pretrained()
+
+
+def test_a_hidden_point_is_carried_by_what_is_seen_around_it(model):
+    """A disc of 12 pixels hides each point from the second frame on: most places are known all the same."""
+    grid, step, right, visible = coords.grid((112, 112)), torch.tensor([3.0, -2.0]), [], []
+    points = torch.tensor([[0.0, x, y] for x in (36.0, 66.0) for y in (46.0, 76.0)])
+    for seed in (4, 5, 6):
+        picture, frames = textures.leaves(200, torch.Generator().manual_seed(seed)), []
+        for t in range(5):
+            frame = coords.sample(picture[None], (grid + 40 - t * step)[None])[0][0].clone()
+            for xy in (points[:, 1:] + t * step) if t else ():
+                frame[:, (grid - xy).norm(dim=-1) < 12] = 0.5
+            frames.append(frame)
+        found = [track_points(model, torch.stack(frames), points, TrackerConfig(support=n)) for n in (0, 16)]
+        right.append([(f.tracks[-1] - points[:, 1:] - 4 * step).norm(dim=-1) < 2 for f in found])
+        visible.append(found[1].visible[-1])
+    alone, carried = map(torch.cat, zip(*right))
+    assert alone.sum() <= 3 and carried.sum() >= 9
+    assert torch.cat(visible)[carried].float().mean() < 0.25
+
+
+def test_frames_smaller_than_the_spiral_are_tracked(model):
+    picture = textures.leaves(40, torch.Generator().manual_seed(5))
+    tracker = OnlineTracker(model)
+    for _ in range(3):
+        answer = tracker.step(picture[:, :17, :23], None if tracker.state is not None else [[0.0, 0.0], [22.0, 16.0]])
+    assert (answer.xy - torch.tensor([[0.0, 0.0], [22.0, 16.0]])).norm(dim=1).max() < 1

@@ -48,7 +48,7 @@ class Residual(nn.Module):
 # Weights of the tracker's evidence for an encoder that has not been calibrated: likeness to the
 # query in fine and coarse features counts for a point's being seen, an error on the way back against.
 UNCALIBRATED = (6.0, 4.0, 0.0, 0.0, -2.0, 0.0, -4.3)
-SUPPORT = 16  # landmarks around each point, unless an encoder asks for others
+SUPPORT = 24  # landmarks around each point, unless an encoder asks for others
 
 
 class PixelEncoder(nn.Module):

@@ -47,7 +47,7 @@ class TrackerConfig:
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
-    known: float = 0.65  # cosine from which what was found is the point, and its landmarks are sought around it
+    known: float = 0.6  # cosine from which what was found is the point, and its landmarks are sought around it
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
     def __post_init__(self) -> None:

@@ -139,7 +139,7 @@ def test_the_bundled_weights_say_how_they_were_made():
 
 def test_base_is_small_with_more_landmarks_and_larger_frames(tmp_path):
     small, base = map(checkpoints.load_pretrained, ("small", "base"))
-    assert (small.support, base.support) == (16, 40) and small.calibration == base.calibration
+    assert (small.support, base.support) == (24, 40) and small.calibration == base.calibration
     assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), base.state_dict().values(), strict=True))
     assert methods.fingerprint(base) != methods.fingerprint(small)  # their answers are not each other's
     assert (small.magnify, base.magnify) == (1.0, 1.25)

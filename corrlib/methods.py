@@ -116,7 +116,7 @@ def methods(
 
     `model` is the network of the checkpoint, or without one the shipped network; `trained` and
     `shipped` are these two by their own names, `random` is a network that has learnt nothing.
-    `base` is the shipped network whose points are asked with others around them, in larger frames;
+    `base` is the shipped network with more landmarks around each point, in larger frames;
     `as_paper` and `as_released` carry the model's features the paper's way, slowly, `exhaustive` spares
     nothing by searching coarse-to-fine, and `no_redetection` looks for a point near its last place only:
     all of these only where asked for.

@@ -233,12 +233,12 @@ def by_landmarks(
     if not config.support:
         return found, state.trust, state.motion, torch.zeros_like(look[1], dtype=torch.bool)
     seen = matching.features_at(features.fine, coords.to_cells(found, lattice)[None])[0]
-    known = (seen * query.fine[look]).sum(-1) > config.known
-    centre = torch.where(known[:, None], found, state.position + state.velocity)
+    looks_right = (seen * query.fine[look]).sum(-1) > config.known
+    centre = torch.where(looks_right[:, None], found, state.position + state.velocity)
     beside = landmarks.spiral(config.support, config.magnify, found.device)
     around = query.landmarks[look], query.landmarks_shown[look], beside
     place, trust, motion, told = landmarks.follow(
-        features, lattice, *around, centre, state.trust, state.motion, config.magnify
+        features, lattice, *around, centre, looks_right, state.trust, state.motion, config.magnify
     )
     return torch.where(told[:, None], place, found), trust, motion, told
 

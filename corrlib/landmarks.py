@@ -30,7 +30,7 @@ AGREE = 2.0  # pixels within which one agrees
 LEARN = 0.2  # share of what is believed of a landmark that one frame tells
 LEAST = 0.01  # share of all landmarks that should agree
 ROUNDS = 4  # of fitting
-MOST = 8.0  # pixels that what lies around may correct
+MOST, MOST_OF_KNOWN = 8.0, 1.5  # pixels that they may correct a place that is guessed, and one that looks right
 
 
 def spiral(count: int, scale: float, device: torch.device) -> Float[Tensor, "K 2"]:
@@ -68,6 +68,7 @@ def follow(
     shown: Bool[Tensor, "n K"],
     beside: Float[Tensor, "K 2"],
     centre: Float[Tensor, "n 2"],
+    looks_right: Bool[Tensor, "n"],
     trust: Float[Tensor, "n K"],
     motion: Float[Tensor, "n 2 2"],
     scale: float,
@@ -79,6 +80,8 @@ def follow(
         known: what `start` found, as the points look now; with `shown`.
         beside: `spiral`.
         centre: pixels, where the points may be.
+        looks_right: whether they are like their queries there; what lies around may be of something else, and corrects
+            such a place a little at most.
         trust: how far landmarks agreed until now, 0 to 1.
         motion: what has become of the surroundings since the query, a matrix for `beside`.
         scale: of all distances in pixels.
@@ -101,9 +104,8 @@ def follow(
         stray = (off - basis @ affine).norm(dim=-1)
     agree = weight * (stray < AGREE * scale)
     shift = affine[:, 2]
-    told = (
-        (3 * agree.sum(1) > weight.sum(1)) & (agree.sum(1) > LEAST * len(beside)) & (shift.norm(dim=-1) < MOST * scale)
-    )
+    most = torch.where(looks_right, MOST_OF_KNOWN, MOST) * scale
+    told = (3 * agree.sum(1) > weight.sum(1)) & (agree.sum(1) > LEAST * len(beside)) & (shift.norm(dim=-1) < most)
     trusted = trust + LEARN * seen * (1 / (1 + (stray / (AGREE * scale)).square()) - trust)
     return (
         torch.where(told[:, None], centre + shift, centre),

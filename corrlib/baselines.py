@@ -180,7 +180,7 @@ class SiftEncoder(nn.Module):
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
     # calibration.calibrate(SiftEncoder(), [task.read()[0] for task in benchmarks.procedural_calib()], methods.SIFT[0])
-    calibration = (0.5257, 2.5577, 2.0454, -1.1995, -0.6212, 0.0469, -1.388)
+    calibration = (0.3007, 2.7519, 2.0565, -1.2982, -0.6255, 0.0581, -1.2757)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
         grey = torch.einsum("bchw,c->bhw", images, images.new_tensor([0.299, 0.587, 0.114]))[:, None]
@@ -226,7 +226,7 @@ class RawPatchEncoder(nn.Module):
 
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
-    calibration = (-0.051, 1.2603, 0.032, 0.4174, -0.1742, -0.0548, -0.0485)  # likewise, by methods.PATCHES
+    calibration = (-0.0319, 1.1417, 0.1742, 0.4109, -0.1864, -0.0495, -0.0467)  # likewise, by methods.PATCHES
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
         lab = cielab.rgb_to_lab(images)

@@ -48,13 +48,14 @@ class TrackerConfig:
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
     known: float = 0.6  # cosine from which what was found is the point, and its landmarks are sought around it
+    correct: float = 1.5  # pixels by which landmarks may correct what is the point: they may lie on something else
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""
         if self.magnify is not None and not self.magnify > 0:
             raise ValueError(f"TrackerConfig: magnify should be above 0, got {self.magnify}.")
-        least = dict.fromkeys(("lines", "candidates", "radius", "support"), 0) | {"readout": 1}
+        least = dict.fromkeys(("lines", "candidates", "radius", "support", "correct"), 0) | {"readout": 1}
         for name, value in least.items():
             if not (getattr(self, name) or 0) >= value:
                 raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
@@ -237,8 +238,9 @@ def by_landmarks(
     centre = torch.where(looks_right[:, None], found, state.position + state.velocity)
     beside = landmarks.spiral(config.support, config.magnify, found.device)
     around = query.landmarks[look], query.landmarks_shown[look], beside
+    most = torch.where(looks_right, config.correct, landmarks.MOST)
     place, trust, motion, told = landmarks.follow(
-        features, lattice, *around, centre, looks_right, state.trust, state.motion, config.magnify
+        features, lattice, *around, centre, most, state.trust, state.motion, config.magnify
     )
     return torch.where(told[:, None], place, found), trust, motion, told
 

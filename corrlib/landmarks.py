@@ -30,7 +30,7 @@ AGREE = 2.0  # pixels within which one agrees
 LEARN = 0.2  # share of what is believed of a landmark that one frame tells
 LEAST = 0.01  # share of all landmarks that should agree
 ROUNDS = 4  # of fitting
-MOST, MOST_OF_KNOWN = 8.0, 1.5  # pixels that they may correct a place that is guessed, and one that looks right
+MOST = 8.0  # pixels that they may correct a guess
 
 
 def spiral(count: int, scale: float, device: torch.device) -> Float[Tensor, "K 2"]:
@@ -68,7 +68,7 @@ def follow(
     shown: Bool[Tensor, "n K"],
     beside: Float[Tensor, "K 2"],
     centre: Float[Tensor, "n 2"],
-    looks_right: Bool[Tensor, "n"],
+    most: Float[Tensor, "n"],
     trust: Float[Tensor, "n K"],
     motion: Float[Tensor, "n 2 2"],
     scale: float,
@@ -80,8 +80,7 @@ def follow(
         known: what `start` found, as the points look now; with `shown`.
         beside: `spiral`.
         centre: pixels, where the points may be.
-        looks_right: whether they are like their queries there; what lies around may be of something else, and corrects
-            such a place a little at most.
+        most: pixels by which landmarks may correct that.
         trust: how far landmarks agreed until now, 0 to 1.
         motion: what has become of the surroundings since the query, a matrix for `beside`.
         scale: of all distances in pixels.
@@ -104,8 +103,8 @@ def follow(
         stray = (off - basis @ affine).norm(dim=-1)
     agree = weight * (stray < AGREE * scale)
     shift = affine[:, 2]
-    most = torch.where(looks_right, MOST_OF_KNOWN, MOST) * scale
-    told = (3 * agree.sum(1) > weight.sum(1)) & (agree.sum(1) > LEAST * len(beside)) & (shift.norm(dim=-1) < most)
+    told = (3 * agree.sum(1) > weight.sum(1)) & (agree.sum(1) > LEAST * len(beside))
+    told &= shift.norm(dim=-1) < most * scale
     trusted = trust + LEARN * seen * (1 / (1 + (stray / (AGREE * scale)).square()) - trust)
     return (
         torch.where(told[:, None], centre + shift, centre),

@@ -28,12 +28,12 @@ def shown(motion, shift, middle):
     return Features(torch.empty(0), field(before).permute(2, 0, 1)[None])
 
 
-def followed(features, xy, centre, beside, motion=None, known=None, looks_right=False):
+def followed(features, xy, centre, beside, motion=None, known=None, most=landmarks.MOST):
     known = field(xy[:, None] + beside) if known is None else known
     trust, still = torch.ones(known.shape[:2]), torch.eye(2).expand(len(xy), 2, 2)
     around = known, torch.ones(known.shape[:2], dtype=torch.bool), beside
-    right = torch.full((len(xy),), looks_right)
-    return landmarks.follow(features, LATTICE, *around, centre, right, trust, still if motion is None else motion, 1.0)
+    most = torch.full((len(xy),), most)
+    return landmarks.follow(features, LATTICE, *around, centre, most, trust, still if motion is None else motion, 1.0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.25])
@@ -67,12 +67,12 @@ def test_what_goes_its_own_way_is_not_believed():
     assert trust[0, other].mean() < trust[0, ~other].mean() - 0.05
 
 
-def test_a_place_that_looks_right_is_corrected_a_little_at_most():
+def test_a_place_is_corrected_by_so_much_at_most():
     xy, beside = torch.tensor([[80.0, 64.0]]), landmarks.spiral(16, 1.0, torch.device("cpu"))
     still = shown(torch.eye(2), torch.zeros(2), xy[0])
     for off, corrected in ((1.0, True), (3.0, False)):
         centre = xy + torch.tensor([off, 0.0])
-        place, _, _, told = followed(still, xy, centre, beside, looks_right=True)
+        place, _, _, told = followed(still, xy, centre, beside, most=1.5)
         assert told.item() == corrected and torch.allclose(place, xy if corrected else centre, atol=0.3)
         assert followed(still, xy, centre, beside)[3].all()
 

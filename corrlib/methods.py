@@ -28,7 +28,8 @@ NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # no
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
 # Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
 # and what carries them more softly, is worse for them. Landmarks help them as they help us, sought around what was
-# found where that is more alike, and correct it by as much as a guess; the query's frame turned and scaled helps SIFT, and misleads patches.
+# found where that is more alike, and correct it by as much as a guess; the query's frame turned and scaled helps
+# SIFT, and misleads patches.
 PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=())
 SIFT = (
     replace(PATCHES, temperature=0.03, readout_temperature=0.03, known=0.9, looks=TURNED_AND_SCALED),

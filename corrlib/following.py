@@ -3,7 +3,8 @@
 A query keeps the features it started with, as it is and as it would look turned and scaled (`looks`),
 and those it had when last seen well. The coarse map is searched as a whole, under a heavy-tailed prior
 around the predicted position, so that a point lost is found again; its best candidates are then looked
-at in the fine map, and the position is read out there below the size of a cell.
+at in the fine map, and the position is read out there below the size of a cell. What lies around the point
+(`landmarks`) then corrects it, or tells where it is where nothing looks like it.
 """
 
 from collections.abc import Sequence
@@ -240,7 +241,7 @@ def by_landmarks(
     around = query.landmarks[look], query.landmarks_shown[look], beside
     most = torch.where(looks_right, config.correct, landmarks.MOST)
     place, trust, motion, told = landmarks.follow(
-        features, lattice, *around, centre, most, state.trust, state.motion, config.magnify
+        features.fine, lattice, *around, centre, most, state.trust, state.motion, config.magnify
     )
     return torch.where(told[:, None], place, found), trust, motion, told
 

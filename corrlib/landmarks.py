@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import coords, matching
-from .encoder import Features
 from .looks import Look, place
 
 RADIUS = 3  # fine cells around where a landmark is foretold
@@ -62,7 +61,7 @@ def start(
 
 
 def follow(
-    features: Features,
+    fine: Float[Tensor, "1 D h w"],
     lattice: coords.Lattice,
     known: Float[Tensor, "n K D"],
     shown: Bool[Tensor, "n K"],
@@ -76,7 +75,7 @@ def follow(
     """Where points are by what lies around them.
 
     Args:
-        features: of the frame.
+        fine: the features of the frame.
         known: what `start` found, as the points look now; with `shown`.
         beside: `spiral`.
         centre: pixels, where the points may be.
@@ -90,7 +89,7 @@ def follow(
         all is as it was.
     """
     foretold = beside @ motion.mT
-    cells, alike, good = _found(features.fine, known, coords.to_cells(centre[:, None] + foretold, lattice))
+    cells, alike, good = _found(fine, known, coords.to_cells(centre[:, None] + foretold, lattice))
     off = coords.to_pixels(cells, lattice) - centre[:, None] - foretold
     seen = torch.sigmoid((alike - ALIKE) / SLOPE) * (shown & good)
     weight = seen * trust.square() * torch.exp(-(beside.norm(dim=-1) / (REACH * scale)).square() / 2)

@@ -7,7 +7,6 @@ import torch
 
 from corrlib import coords, landmarks, matching, textures
 from corrlib.checkpoints import load_pretrained
-from corrlib.encoder import Features
 from corrlib.tracking import OnlineTracker, TrackerConfig, track_points
 
 LATTICE = coords.Lattice(2)
@@ -25,15 +24,15 @@ def shown(motion, shift, middle):
     """The fine features of a frame in which the surface has moved about a place."""
     grid = coords.to_pixels(coords.grid(coords.lattice_size(SIZE, LATTICE)), LATTICE)
     before = (grid - middle - shift) @ torch.linalg.inv(motion).mT + middle
-    return Features(torch.empty(0), field(before).permute(2, 0, 1)[None])
+    return field(before).permute(2, 0, 1)[None]
 
 
-def followed(features, xy, centre, beside, motion=None, known=None, most=landmarks.MOST):
+def followed(fine, xy, centre, beside, motion=None, known=None, most=landmarks.MOST):
     known = field(xy[:, None] + beside) if known is None else known
     trust, still = torch.ones(known.shape[:2]), torch.eye(2).expand(len(xy), 2, 2)
     around = known, torch.ones(known.shape[:2], dtype=torch.bool), beside
     most = torch.full((len(xy),), most)
-    return landmarks.follow(features, LATTICE, *around, centre, most, trust, still if motion is None else motion, 1.0)
+    return landmarks.follow(fine, LATTICE, *around, centre, most, trust, still if motion is None else motion, 1.0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.25])
@@ -50,10 +49,10 @@ def test_the_motion_around_a_point_is_found():
     xy, beside = torch.tensor([[80.0, 64.0]]), landmarks.spiral(16, 1.0, torch.device("cpu"))
     cos, sin = 1.05 * math.cos(math.radians(6)), 1.05 * math.sin(math.radians(6))
     motion, shift = torch.tensor([[cos, -sin], [sin, cos]]), torch.tensor([2.5, -1.5])
-    features = shown(motion, shift, xy[0])
-    place, trust, found, told = followed(features, xy, xy, beside)
+    fine = shown(motion, shift, xy[0])
+    place, trust, found, told = followed(fine, xy, xy, beside)
     assert told.all() and (place - xy - shift).norm() < 0.3 and (trust > 0.8).all()
-    place, _, found, told = followed(features, xy, place, beside, found)
+    place, _, found, told = followed(fine, xy, place, beside, found)
     assert told.all() and (place - xy - shift).norm() < 0.2 and (found[0] - motion).abs().max() < 0.02
 
 
@@ -122,6 +121,17 @@ def test_a_hidden_point_is_carried_by_what_is_seen_around_it(model):
     alone, carried = map(torch.cat, zip(*right))
     assert alone.sum() <= 2 and carried.sum() >= 6
     assert torch.cat(visible)[carried].float().mean() < 0.25
+
+
+def test_what_may_not_be_corrected_stays_where_it_was_found(model):
+    picture = textures.leaves(160, torch.Generator().manual_seed(6))
+    frames = torch.stack([picture[:, t : t + 96, 2 * t : 2 * t + 112] for t in range(3)])
+    points = torch.tensor([[0.0, 20.0 + 9 * i, 30.0 + 5 * i] for i in range(8)])
+    alone, uncorrected, corrected = (
+        track_points(model, frames, points, config).tracks
+        for config in (TrackerConfig(support=0), TrackerConfig(known=-1.0, correct=0.0), TrackerConfig(known=-1.0))
+    )
+    assert torch.equal(uncorrected, alone) and not torch.equal(corrected, alone)
 
 
 def test_frames_smaller_than_the_spiral_are_tracked(model):

@@ -209,7 +209,7 @@ def test_trained_features_beat_random_ones(model):
     clip = synthetic.track_clip(made, [0.0, 1.0, 2.0, 3.0, 4.0], 100)
 
     def right(encoder):
-        found = track_points(encoder, clip.video, clip.query_points, TrackerConfig(support=0))
+        found = track_points(encoder, clip.video, clip.query_points)
         return ((found.tracks - clip.tracks).norm(dim=-1) < 4)[clip.visible].float().mean().item()
 
     assert right(model) > 0.8 > 0.7 > right(PixelEncoder().eval())

@@ -49,19 +49,17 @@ class TrackerConfig:
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
     known: float = 0.6  # cosine from which what was found is the point, and its landmarks are sought around it
-    correct: float = 1.5  # pixels by which landmarks may correct what is the point: they may lie on something else
+    correct: float = 2.0  # pixels from it beyond which they are not believed: they may lie on something else
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""
-        if self.magnify is not None and not self.magnify > 0:
-            raise ValueError(f"TrackerConfig: magnify should be above 0, got {self.magnify}.")
         least = dict.fromkeys(("lines", "candidates", "radius", "support", "correct"), 0) | {"readout": 1}
         for name, value in least.items():
             if not (getattr(self, name) or 0) >= value:
                 raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
-        for name in ("temperature", "readout_temperature", "spread", "growth", "half_life"):
-            if not getattr(self, name) > 0:
+        for name in ("magnify", "temperature", "readout_temperature", "spread", "growth", "half_life"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"TrackerConfig: {name} should be above 0, got {getattr(self, name)}.")
         if not all(len(look) == 2 and look[1] > 0 for look in self.looks):
             raise ValueError(f"TrackerConfig: looks should be pairs (degrees, scale above 0), got {self.looks}.")
@@ -132,7 +130,7 @@ def start(seen: Sequence[Look], lattices: tuple, xy: Float[Tensor, "n 2"], confi
         coarse.append(matching.features_at(look.features.coarse, coords.to_cells(at, coarse_lattice)[None])[0])
         fine.append(matching.features_at(look.features.fine, home[None])[0])
         # What surrounds a point draws its read-out to one side, there where the answer is known already.
-        bias.append(read_out(fine[-1], look.features, home.round(), config) - home)
+        bias.append(read_out(fine[-1], look.features, home.round(), config)[0] - home)
         shown.append(inside)
         around_it.append(landmarks.start(xy, size_hw, look, fine_lattice, beside))
     home = coords.to_cells(xy, fine_lattice)
@@ -150,10 +148,13 @@ def start(seen: Sequence[Look], lattices: tuple, xy: Float[Tensor, "n 2"], confi
 
 def read_out(
     query: Float[Tensor, "n D"], features: Features, winner: Float[Tensor, "n 2"], config: TrackerConfig
-) -> Float[Tensor, "n 2"]:
-    """The expected fine cell near a winner."""
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2 2"]]:
+    """The expected fine cell near a winner, and the covariance around it."""
     values, cells = matching.square_correlation(query, features.fine, winner, config.readout)
-    return matching.soft_argmax(values / config.readout_temperature, cells)
+    chance = (values / config.readout_temperature).softmax(dim=-1)[..., None]
+    found = (chance * cells).sum(dim=-2)
+    off = cells - found[:, None]
+    return found, (chance * off).mT @ off
 
 
 def advance(
@@ -194,9 +195,9 @@ def advance(
     alike = likeness(query, state, features, lattices, winner, config)
     look = every, alike.argmax(dim=1)
     # Sub-pixel: by the query's own features, since those gathered on the way drift with the errors.
-    found = read_out(query.fine[look], features, winner, config) - config.unbias * query.bias[look]
-    position = coords.to_pixels(found, fine_lattice)
-    position, trust, motion, told = by_landmarks(features, fine_lattice, query, look, state, position, config)
+    found, doubt = read_out(query.fine[look], features, winner, config)
+    position = coords.to_pixels(found - config.unbias * query.bias[look], fine_lattice)
+    position, trust, motion, told = by_landmarks(features, fine_lattice, query, look, state, position, doubt, config)
     found = coords.to_cells(position, fine_lattice)
     now_fine = matching.features_at(features.fine, found[None])[0]
     now_coarse = matching.features_at(features.coarse, coords.to_cells(position, coarse_lattice)[None])[0]
@@ -229,6 +230,7 @@ def by_landmarks(
     look: tuple[Tensor, Tensor],
     state: State,
     found: Float[Tensor, "n 2"],
+    doubt: Float[Tensor, "n 2 2"],
     config: TrackerConfig,
 ) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n S"], Float[Tensor, "n 2 2"], Bool[Tensor, "n"]]:
     """What `landmarks.follow` tells of where a point was found, if that is like it, or else would have gone."""
@@ -239,9 +241,10 @@ def by_landmarks(
     centre = torch.where(looks_right[:, None], found, state.position + state.velocity)
     beside = landmarks.spiral(config.support, config.magnify, found.device)
     around = query.landmarks[look], query.landmarks_shown[look], beside
+    doubt = lattice.stride**2 * doubt + landmarks.HIDDEN * (~looks_right)[:, None, None] * torch.eye(2).to(doubt)
     most = torch.where(looks_right, config.correct, landmarks.MOST)
     place, trust, motion, told = landmarks.follow(
-        features.fine, lattice, *around, centre, most, state.trust, state.motion, config.magnify
+        features.fine, lattice, *around, centre, doubt, most, state.trust, state.motion, config.magnify
     )
     return torch.where(told[:, None], place, found), trust, motion, told
 

@@ -3,8 +3,9 @@
 Features alone lose a point on a plain surface, and slide along an edge. What lies around it moves nearly
 as it does, though, and some of it can be seen while the point is hidden. So landmarks on a spiral around
 each point are looked for where its motion of late foretells them, and a local affine motion, fitted to
-those that agree, says where the point is. One that went its own way before counts less. Nothing is
-shared between points.
+those that agree, says where the point is: alone where the point is not to be seen, and else the more the less
+sure its own features are, along an edge above all. A landmark that went another way than its point before
+counts less. Nothing is shared between points.
 """
 
 import math
@@ -27,9 +28,11 @@ STIFF = 30.0  # square pixels: how much must be seen before the local motion giv
 STRAY = 1.0  # pixels off the fitted motion at which a landmark counts half
 AGREE = 2.0  # pixels within which one agrees
 LEARN = 0.2  # share of what is believed of a landmark that one frame tells
-LEAST = 0.01  # share of all landmarks that should agree
+LEAST = 0.02  # share of all landmarks that should agree
 ROUNDS = 4  # of fitting
 MOST = 8.0  # pixels that they may correct a guess
+HIDDEN = 1e6  # square pixels of doubt: landmarks alone tell
+UNSURE = 0.5  # square pixels, along each axis, of what they tell though they all agree
 
 
 def spiral(count: int, scale: float, device: torch.device) -> Float[Tensor, "K 2"]:
@@ -67,6 +70,7 @@ def follow(
     shown: Bool[Tensor, "n K"],
     beside: Float[Tensor, "K 2"],
     centre: Float[Tensor, "n 2"],
+    doubt: Float[Tensor, "n 2 2"],
     most: Float[Tensor, "n"],
     trust: Float[Tensor, "n K"],
     motion: Float[Tensor, "n 2 2"],
@@ -79,7 +83,8 @@ def follow(
         known: what `start` found, as the points look now; with `shown`.
         beside: `spiral`.
         centre: pixels, where the points may be.
-        most: pixels by which landmarks may correct that.
+        doubt: the covariance of that in square pixels, without landmarks.
+        most: pixels from there; what landmarks tell beyond is not believed.
         trust: how far landmarks agreed until now, 0 to 1.
         motion: what has become of the surroundings since the query, a matrix for `beside`.
         scale: of all distances in pixels.
@@ -101,9 +106,14 @@ def follow(
         affine = torch.linalg.solve(counted.mT @ basis + hold, counted.mT @ off)  # (n, 3, 2)
         stray = (off - basis @ affine).norm(dim=-1)
     agree = weight * (stray < AGREE * scale)
-    shift = affine[:, 2]
-    told = (3 * agree.sum(1) > weight.sum(1)) & (agree.sum(1) > LEAST * len(beside))
-    told &= shift.norm(dim=-1) < most * scale
+    backing = agree.sum(dim=1)
+    told = (3 * backing > weight.sum(1)) & (backing > LEAST * len(beside))
+    told &= affine[:, 2].norm(dim=-1) < most * scale
+    theirs = UNSURE * scale**2 + (agree * stray.square()).sum(dim=1) / backing.clamp(min=1e-6)
+    # What is believed of the shift is as its doubt is to both: all of it if nothing is known of the point itself.
+    both = doubt + theirs[:, None, None] * torch.eye(2, device=doubt.device)
+    shift = (torch.linalg.solve(both, doubt) @ affine[:, 2, :, None])[..., 0]
+    stray = (off - beside @ affine[:, :2] - shift[:, None]).norm(dim=-1)  # from what the point did
     trusted = trust + LEARN * seen * (1 / (1 + (stray / (AGREE * scale)).square()) - trust)
     return (
         torch.where(told[:, None], centre + shift, centre),

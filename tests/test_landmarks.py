@@ -27,12 +27,14 @@ def shown(motion, shift, middle):
     return field(before).permute(2, 0, 1)[None]
 
 
-def followed(fine, xy, centre, beside, motion=None, known=None, most=landmarks.MOST):
+def followed(fine, xy, centre, beside, motion=None, known=None, most=landmarks.MOST, doubt=None):
     known = field(xy[:, None] + beside) if known is None else known
     trust, still = torch.ones(known.shape[:2]), torch.eye(2).expand(len(xy), 2, 2)
     around = known, torch.ones(known.shape[:2], dtype=torch.bool), beside
     most = torch.full((len(xy),), most)
-    return landmarks.follow(fine, LATTICE, *around, centre, most, trust, still if motion is None else motion, 1.0)
+    doubt = landmarks.HIDDEN * torch.eye(2) if doubt is None else doubt
+    motion = still if motion is None else motion
+    return landmarks.follow(fine, LATTICE, *around, centre, doubt.expand(len(xy), 2, 2), most, trust, motion, 1.0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1.25])
@@ -74,6 +76,20 @@ def test_a_place_is_corrected_by_so_much_at_most():
         place, _, _, told = followed(still, xy, centre, beside, most=1.5)
         assert told.item() == corrected and torch.allclose(place, xy if corrected else centre, atol=0.3)
         assert followed(still, xy, centre, beside)[3].all()
+
+
+def test_landmarks_tell_what_a_point_does_not_know_itself():
+    """Found on an edge from corner to corner: along it the point's own place is open, across it is not."""
+    xy, beside = torch.tensor([[80.0, 64.0]]), landmarks.spiral(16, 1.0, torch.device("cpu"))
+    along = torch.tensor([1.0, 1.0]) / math.sqrt(2)
+    doubt = 1e3 * along[:, None] * along + 1e-3 * torch.eye(2)
+    centre = xy + torch.tensor([1.0, 0.0])
+    place, trust, _, told = followed(shown(torch.eye(2), torch.zeros(2), xy[0]), xy, centre, beside, doubt=doubt)
+    left = (place - xy)[0]
+    assert told.all() and abs(left @ along) < 0.2
+    assert (left - (left @ along) * along).norm() == pytest.approx(math.sqrt(0.5), abs=0.05)
+    sure, _, _, _ = followed(shown(torch.eye(2), torch.zeros(2), xy[0]), xy, centre, beside, doubt=torch.zeros(2, 2))
+    assert torch.equal(sure, centre)
 
 
 def test_landmarks_that_are_nowhere_tell_nothing():

@@ -48,7 +48,7 @@ class TrackerConfig:
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
-    known: float = 0.6  # cosine from which what was found is the point, and its landmarks are sought around it
+    known: float = 0.55  # cosine from which what was found is the point, and its landmarks are sought around it
     correct: float = 2.0  # pixels from it beyond which they are not believed: they may lie on something else
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 

@@ -48,7 +48,7 @@ class TrackerConfig:
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
-    known: float = 0.55  # cosine from which what was found is the point, and its landmarks are sought around it
+    known: float = 0.55  # cosine from which what was found is the point, unless it leapt; landmarks are sought there
     correct: float = 2.0  # pixels from it beyond which they are not believed: they may lie on something else
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
@@ -236,8 +236,9 @@ def by_landmarks(
     """What `landmarks.follow` tells of where a point was found, if that is like it, or else would have gone."""
     if not config.support:
         return found, state.trust, state.motion, torch.zeros_like(look[1], dtype=torch.bool)
-    seen = matching.features_at(features.fine, coords.to_cells(found, lattice)[None])[0]
-    looks_right = (seen * query.fine[look]).sum(-1) > config.known
+    alike = (matching.features_at(features.fine, coords.to_cells(found, lattice)[None])[0] * query.fine[look]).sum(-1)
+    far = (found - state.position - state.velocity).norm(dim=-1) > landmarks.FAR * config.magnify
+    looks_right = alike > config.known + (1 - config.known) / 4 * far  # what leaps has to be more alike
     centre = torch.where(looks_right[:, None], found, state.position + state.velocity)
     beside = landmarks.spiral(config.support, config.magnify, found.device)
     around = query.landmarks[look], query.landmarks_shown[look], beside
@@ -279,9 +280,8 @@ def evidence(
     """What speaks for a point having been found and being seen.
 
     Cosines with the query's fine and coarse features, as a look has them, and with the recent ones; the error of the
-    way back to the query, in fine cells, as log(1 + error); and the log-probability of the winner
-    among all coarse cells. A hidden point leaps to its like elsewhere: that differs from what the
-    point looked like last in the coarse features, which know its surroundings.
+    way back to the query, in fine cells, as log(1 + error); and the log-probability of the winner among all coarse
+    cells. A hidden point leaps to its like elsewhere, which differs in the coarse features, that know what is around.
     """
     back = (query.around @ now_fine[:, :, None])[..., 0] / config.temperature
     back = back.masked_fill(~query.inside, float("-inf"))

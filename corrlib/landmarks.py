@@ -30,6 +30,7 @@ AGREE = 2.0  # pixels within which one agrees
 LEARN = 0.2  # share of what is believed of a landmark that one frame tells
 LEAST = 0.02  # share of all landmarks that should agree
 ROUNDS = 4  # of fitting
+FAR = 6.0  # pixels from where a point would have gone beyond which it has leapt
 MOST = 8.0  # pixels that they may correct a guess
 HIDDEN = 1e6  # square pixels of doubt: landmarks alone tell
 UNSURE = 0.5  # square pixels, along each axis, of what they tell though they all agree

@@ -32,7 +32,7 @@ EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256,
 # SIFT, and misleads patches.
 PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=())
 SIFT = (
-    replace(PATCHES, temperature=0.03, readout_temperature=0.03, known=0.9, looks=TURNED_AND_SCALED),
+    replace(PATCHES, temperature=0.03, readout_temperature=0.03, known=0.87, looks=TURNED_AND_SCALED),
     PropagationConfig(lines=256, top_k=10, temperature=0.05),
 )
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features

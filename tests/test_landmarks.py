@@ -84,12 +84,13 @@ def test_landmarks_tell_what_a_point_does_not_know_itself():
     along = torch.tensor([1.0, 1.0]) / math.sqrt(2)
     doubt = 1e3 * along[:, None] * along + 1e-3 * torch.eye(2)
     centre = xy + torch.tensor([1.0, 0.0])
-    place, _, _, told = followed(shown(torch.eye(2), torch.zeros(2), xy[0]), xy, centre, beside, doubt=doubt)
+    still = shown(torch.eye(2), torch.zeros(2), xy[0])
+    place, trust, _, told = followed(still, xy, centre, beside, doubt=doubt)
     left = (place - xy)[0]
     assert told.all() and abs(left @ along) < 0.2
     assert (left - (left @ along) * along).norm() == pytest.approx(math.sqrt(0.5), abs=0.05)
-    sure, _, _, _ = followed(shown(torch.eye(2), torch.zeros(2), xy[0]), xy, centre, beside, doubt=torch.zeros(2, 2))
-    assert torch.equal(sure, centre)
+    sure, distrust, _, _ = followed(still, xy, centre, beside, doubt=torch.zeros(2, 2))
+    assert torch.equal(sure, centre) and distrust.mean() < trust.mean() - 0.01  # they went another way than it
 
 
 def test_landmarks_that_are_nowhere_tell_nothing():

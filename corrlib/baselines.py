@@ -179,7 +179,8 @@ class SiftEncoder(nn.Module):
 
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
-    # calibration.calibrate(SiftEncoder(), [task.read()[0] for task in benchmarks.procedural_calib()], methods.SIFT[0])
+    # calibration.calibrate(SiftEncoder(), [task.read()[0] for task in benchmarks.procedural_calib()], methods.SIFT[0]),
+    # when landmarks were taken at their word: before they were weighed and what leaps had to be more alike
     calibration = (0.3007, 2.7519, 2.0565, -1.2982, -0.6255, 0.0581, -1.2757)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:

@@ -48,7 +48,7 @@ class TrackerConfig:
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
     look_memory: float = 0.6  # share of what told one look from another that counts a frame later
     support: int | None = None  # landmarks around each point that tell where it is; None takes the model's own
-    known: float = 0.55  # cosine from which what was found is the point, unless it leapt; landmarks are sought there
+    known: float = 0.55  # cosine (more after a leap) from which what was found is the point; landmarks are sought there
     correct: float = 2.0  # pixels from it beyond which they are not believed: they may lie on something else
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
 
@@ -59,7 +59,7 @@ class TrackerConfig:
             if not (getattr(self, name) or 0) >= value:
                 raise ValueError(f"TrackerConfig: {name} should be at least {value}, got {getattr(self, name)}.")
         for name in ("magnify", "temperature", "readout_temperature", "spread", "growth", "half_life"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
+            if (name, getattr(self, name)) != ("magnify", None) and not getattr(self, name) > 0:
                 raise ValueError(f"TrackerConfig: {name} should be above 0, got {getattr(self, name)}.")
         if not all(len(look) == 2 and look[1] > 0 for look in self.looks):
             raise ValueError(f"TrackerConfig: looks should be pairs (degrees, scale above 0), got {self.looks}.")
@@ -281,7 +281,7 @@ def evidence(
 
     Cosines with the query's fine and coarse features, as a look has them, and with the recent ones; the error of the
     way back to the query, in fine cells, as log(1 + error); and the log-probability of the winner among all coarse
-    cells. A hidden point leaps to its like elsewhere, which differs in the coarse features, that know what is around.
+    cells. A hidden point leaps to its like elsewhere: that differs in the coarse features, which know what is around.
     """
     back = (query.around @ now_fine[:, :, None])[..., 0] / config.temperature
     back = back.masked_fill(~query.inside, float("-inf"))

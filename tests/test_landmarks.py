@@ -122,7 +122,7 @@ def model():
 
 
 def test_a_hidden_point_is_carried_by_what_is_seen_around_it(model):
-    """A disc of 12 pixels hides each point from the second frame on: two places of three are known all the same."""
+    """A disc of 12 pixels hides each point from the second frame on: most places are known all the same."""
     grid, step, right, visible = coords.grid((112, 112)), torch.tensor([3.0, -2.0]), [], []
     points = torch.tensor([[0.0, x, y] for x in (36.0, 66.0) for y in (46.0, 76.0)])
     for seed in (4, 5, 6):
@@ -136,7 +136,7 @@ def test_a_hidden_point_is_carried_by_what_is_seen_around_it(model):
         right.append([(f.tracks[-1] - points[:, 1:] - 4 * step).norm(dim=-1) < 2 for f in found])
         visible.append(found[1].visible[-1])
     alone, carried = map(torch.cat, zip(*right))
-    assert alone.sum() <= 2 and carried.sum() >= 8
+    assert alone.sum() <= 2 and carried.sum() >= 9
     assert torch.cat(visible)[carried].float().mean() < 0.25
 
 

@@ -194,8 +194,20 @@ def widened(encoder: PixelEncoder, width: int) -> PixelEncoder:
 
 
 def unit(features: Features) -> Features:
-    """Both maps scaled to unit length along C."""
-    return Features(*map(matching.unit, features))
+    """Both maps scaled to unit length along C, in float32 if they are in less."""
+    return Features(*(matching.unit(each.to(torch.promote_types(each.dtype, torch.float32))) for each in features))
+
+
+def products(frames: Tensor, bfloat16: bool) -> torch.autocast:
+    """A context in which an encoder's products are in bfloat16, if they are wanted so and the processor has them."""
+    enabled = bfloat16 and matching.multiplies_bfloat16(frames)
+    return torch.autocast(frames.device.type, torch.bfloat16, enabled=enabled)
+
+
+def encode(model: nn.Module, frames: Float[Tensor, "B 3 H W"], bfloat16: bool) -> Features:
+    """What a model says of frames, in float32, with `products` as they are wanted."""
+    with products(frames, bfloat16):
+        return Features(*(features.float() for features in model(frames)))
 
 
 def device_of(name: str, model: nn.Module) -> torch.device:

@@ -27,6 +27,7 @@ class TrackerConfig:
     """How the tracker searches."""
 
     lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
+    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
     magnify: float | None = None  # times as large as that leaves them, they are searched; None takes the model's own
     temperature: float = 0.05
     recent: float = 1.0  # weight of the most recent template beside the query's own
@@ -110,8 +111,7 @@ class State(NamedTuple):
 
 def parted(fields: Sequence[Tensor]) -> tuple[Query, State]:
     """The fields of a query and of its state, from one list."""
-    kept = len(Query._fields)
-    return Query(*fields[:kept]), State(*fields[kept:])
+    return Query(*fields[: len(Query._fields)]), State(*fields[len(Query._fields) :])
 
 
 def start(seen: Sequence[Look], lattices: tuple, xy: Float[Tensor, "n 2"], config: TrackerConfig) -> tuple[Tensor, ...]:

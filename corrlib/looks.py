@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from . import coords
-from .encoder import Features
+from .encoder import Features, encode
 
 LEAST = 8  # pixels, the least side of a frame that encoders take
 OWN = (0.0, 1.0)  # the frame as it is
@@ -30,14 +30,18 @@ class Look(NamedTuple):
 
 
 def looks(
-    model: nn.Module, frame: Float[Tensor, "1 3 H W"], features: Features, wanted: tuple[tuple[float, float], ...]
+    model: nn.Module,
+    frame: Float[Tensor, "1 3 H W"],
+    features: Features,
+    wanted: tuple[tuple[float, float], ...],
+    bfloat16: bool,
 ) -> list[Look]:
-    """A frame as it is, whose features are known, and as (degrees, scale) have it."""
+    """A frame as it is, whose features are known, and as (degrees, scale) have it; `bfloat16` as in `encode`."""
     found = [Look(features, tuple(frame.shape[-2:]), 0.0)]
     for degrees, scale in wanted:
         size_hw = tuple(max(LEAST, round(n * scale)) for n in frame.shape[-2:])
         shown = coords.turn_frames(coords.resize_frames(frame, size_hw), degrees)
-        found.append(Look(model(shown), size_hw, degrees))
+        found.append(Look(encode(model, shown, bfloat16), size_hw, degrees))
     return found
 
 

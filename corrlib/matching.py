@@ -196,7 +196,8 @@ def check_finite(name: str, result: Tensor, **features: Tensor) -> None:
 
 def multiplies_bfloat16(values: Tensor) -> bool:
     """Whether they lie where such products are quick; other processors take up to two hundred times longer."""
-    return not values.is_cpu or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    kernels = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # which torch may be told not to use
+    return not values.is_cpu or (kernels and bool(torch.cpu.get_capabilities().get("avx512_bf16")))
 
 
 def _check_radius(name: str, radius: int, key: Tensor) -> None:

@@ -26,14 +26,16 @@ OURS = ("model", "trained", "shipped", "random")  # networks of ours, the one th
 NEARBY = tracking.TrackerConfig(prior=20.0, growth=1.0, anywhere=math.inf)  # nothing beats so many nat a coarse cell
 # What coarse-to-fine spares: every fine cell looked at for a point, and masks carried on the fine grid.
 EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256, stride=2))
-# Descriptors answer best as they do here: what renews templates more rarely, what carries masks on taller frames,
-# and what carries them more softly, is worse for them. Landmarks help them as they help us, sought around what was
-# found where that is more alike, and correct it by as much as a guess; the query's frame turned and scaled helps
-# SIFT, and misleads patches.
-PATCHES = tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=())
+# Descriptors are made in float32, and answer best as they do here: what renews templates more rarely, what carries
+# masks on taller frames, and what carries them more softly, is worse for them. Landmarks help them as they help us,
+# sought around what was found where that is more alike, and correct it by as much as a guess; the query's frame
+# turned and scaled helps SIFT, and misleads patches.
+PATCHES = tracking.TrackerConfig(
+    bfloat16=False, radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=()
+)
 SIFT = (
     replace(PATCHES, temperature=0.03, readout_temperature=0.03, known=0.87, looks=TURNED_AND_SCALED),
-    PropagationConfig(lines=256, top_k=10, temperature=0.05),
+    PropagationConfig(lines=256, bfloat16=False, top_k=10, temperature=0.05),
 )
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
 

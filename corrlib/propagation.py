@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from . import coords, frames, softmasks
-from .encoder import Features, device_of
+from .encoder import Features, device_of, encode
 
 BLOCK = 8  # cells on a side of the blocks of queries that are multiplied at once
 ROWS = 60  # of cells on the shorter side of a frame, where no stride is asked for
@@ -31,6 +31,7 @@ class PropagationConfig:
     """How labels are carried."""
 
     lines: int = 480  # frames whose shorter side has more pixels are reduced to so many there; 0 never
+    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
     magnify: float = 1.0  # times as large as that leaves them, they are looked at
     stride: int = 0  # of the grid of labels, in pixels of the reduced frame; 0 makes its shorter side 60 cells
     coarse: float = 0.5  # share of the coarse features in the similarity
@@ -61,7 +62,16 @@ class PropagationConfig:
 
 # The paper's: fine features alone, at stride 2, first frame and five more, counted twice while they are the same.
 PAPER = PropagationConfig(
-    lines=256, stride=2, coarse=0.0, recent=5, radius=15.0, top_k=10, temperature=0.07, edge=0, least=1.0
+    lines=256,
+    bfloat16=False,
+    stride=2,
+    coarse=0.0,
+    recent=5,
+    radius=15.0,
+    top_k=10,
+    temperature=0.07,
+    edge=0,
+    least=1.0,
 )
 
 
@@ -185,7 +195,8 @@ def _carried(
     for frame in opened:
         with torch.inference_mode():
             frame = coords.resize_frames(frames.to_float(frame)[None].to(device), work_hw)
-            found = side_by_side(model(frame), lattices, config.grid(work_hw), work_hw, config.coarse)
+            found = encode(model, frame, config.bfloat16)
+            found = side_by_side(found, lattices, config.grid(work_hw), work_hw, config.coarse)
             features = rearrange(found[0], "C h w -> h w C").contiguous()  # so that cells of a block lie together
             if start is None:
                 start = features, first[0].to(device)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from . import baselines, chains, coords, following, frames, looks, propagation
-from .encoder import Features, device_of
+from .encoder import Features, device_of, encode
 from .following import TrackerConfig
 from .looks import Look
 from .samples import PointTracks
@@ -55,7 +55,7 @@ class Replay(nn.Module):
         self.order: Iterator[int] = iter(())
         for t in range(len(video)):
             with torch.inference_mode():
-                self.features.append(model(self._small(t)))
+                self.features.append(encode(model, self._small(t), self.config.bfloat16))
             if progress:
                 progress(t + 1, len(video))
 
@@ -70,7 +70,8 @@ class Replay(nn.Module):
         """All looks at a frame; those at the one asked about last are kept."""
         wanted = self.config.looks
         if self.looked[:2] != (t, wanted):
-            self.looked = (t, wanted, looks.looks(self.model, self._small(t), self.features[t], wanted))
+            seen = looks.looks(self.model, self._small(t), self.features[t], wanted, self.config.bfloat16)
+            self.looked = (t, wanted, seen)
         return self.looked[2]
 
     @torch.inference_mode()
@@ -105,7 +106,8 @@ class Replay(nn.Module):
         Raises:
             ValueError: the mask is none that `propagate_masks` takes.
         """
-        config = propagation.PropagationConfig(lines=self.config.lines, magnify=self.config.magnify)
+        encoded = {name: getattr(self.config, name) for name in ("lines", "magnify", "bfloat16")}
+        config = propagation.PropagationConfig(**encoded)
 
         def carried(order: list[int], counted: Iterator[int]) -> Tensor:
             self.order = counted

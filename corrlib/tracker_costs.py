@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from . import baselines, coords, costs, frames, tracking
+from .encoder import encode
 
 STILL = 32  # pixels of the random picture that a smooth one is made from
 
@@ -55,15 +56,15 @@ def frame_seconds(model: nn.Module, size_hw: tuple[int, int], num_points: int, r
     ]
     dis = cv2.DISOpticalFlow_create(baselines.DIS_PRESETS["medium"])
 
-    def encode() -> None:
+    def seen() -> None:
         with torch.inference_mode():
-            model(small)
+            encode(model, small, tracker.config.bfloat16)
 
     return costs.seconds(
         {
             "tracker": lambda: tracker.step(next(turns)),
             "asked": lambda: tracking.OnlineTracker(model).step(first, points),
-            "encoder": encode,
+            "encoder": seen,
             "dis": lambda: dis.calc(*greys, None),
             "dis_visible": lambda: (dis.calc(*greys, None), dis.calc(*greys[::-1], None)),
         },

@@ -1,8 +1,7 @@
 """Points carried through time: through a stream, frame by frame, or through a whole video.
 
 How one point is found in one frame is in `following`. Queries never see each other: they are
-worked on in tiles of one fixed size, so that a track is the same, bit for bit, whoever else is
-asked.
+worked on in whole tiles, so that a track is the same, bit for bit, whoever else is asked.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from . import coords, frames, looks
-from .encoder import device_of
+from .encoder import device_of, encode
 from .following import Query, State, TrackerConfig, advance, parted, start
 from .samples import PointTracks
 
-TILE = 64  # queries worked on at once, always so many: matrix kernels depend on shape
+TILE = 64  # queries; the kernels that work on other numbers than its multiples may differ in the last bit
+TILES = 4  # worked on at once at most: of more, what lies between two steps no longer fits a processor's own memory
 
 
 class Answer(NamedTuple):
@@ -82,7 +82,7 @@ class OnlineTracker:
         work_hw = self.config.size(size_hw)
         frame = frames.to_float(frame).contiguous().to(device)  # a sum's last bit depends on how memory is laid out
         small = coords.resize_frames(frame[None], work_hw)
-        features = self.model(small)
+        features = encode(self.model, small, self.config.bfloat16)
         queries, state = self.queries, self.state
         xy, confidence = torch.zeros(0, 2, device=device), torch.ones(0, device=device)
         if state is not None and len(state.position):
@@ -93,7 +93,7 @@ class OnlineTracker:
             xy = state.position
         if new_points is not None and len(new_points):
             asked = coords.resize_points(new_points.to(device), size_hw, work_hw)
-            seen = looks.looks(self.model, small, features, self.config.looks)
+            seen = looks.looks(self.model, small, features, self.config.looks, self.config.bfloat16)
             fresh = in_tiles(lambda points: start(seen, self.lattices, points, self.config), asked)
             if state is not None:
                 fresh = [torch.cat(pair) for pair in zip((*queries, *state), fresh)]
@@ -120,14 +120,14 @@ class OnlineTracker:
 
 
 def in_tiles(work: Callable[..., Sequence[Tensor]], *given: Tensor) -> list[Tensor]:
-    """Works on the rows of some tensors, TILE at a time, the last tile filled up with copies of the last row."""
+    """Works on the rows of some tensors, TILES * TILE at a time, filled up to a whole tile with copies of the last."""
     count, done = len(given[0]), []
-    for at in range(0, count, TILE):
-        missing = max(0, at + TILE - count)
-        tile = [values[at : at + TILE] for values in given]
+    for at in range(0, count, TILES * TILE):
+        rows = [values[at : at + TILES * TILE] for values in given]
+        missing = -len(rows[0]) % TILE
         if missing:
-            tile = [torch.cat([values, *[values[-1:]] * missing]) for values in tile]
-        done.append(work(*tile))
+            rows = [torch.cat([values, *[values[-1:]] * missing]) for values in rows]
+        done.append(work(*rows))
     return [torch.cat(parts)[:count] for parts in zip(*done)]
 
 

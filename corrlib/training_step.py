@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from . import alignment, cielab, coords, labels, losses, matching, propagation, softmasks
-from .encoder import Features, unit
+from .encoder import Features, products, unit
 from .losses import LossWeights, soft_label_cross_entropy
 from .processes import ALONE, Processes
 from .recipes import TrainConfig
@@ -89,15 +89,9 @@ class _Encoded:
         return rearrange(features.float(), "(T B) C h w -> T B C h w", B=self._clips).unbind()
 
 
-def _bfloat16(video: Tensor, config: TrainConfig) -> torch.autocast:
-    """Products in bfloat16, if they are wanted and the processor has them."""
-    enabled = config.bfloat16 and matching.multiplies_bfloat16(video)
-    return torch.autocast(video.device.type, torch.bfloat16, enabled=enabled)
-
-
 def _encode(encoder: nn.Module, video: Tensor, config: TrainConfig, drop: int | None) -> _Encoded:
     """All frames of a batch at once."""
-    with _bfloat16(video, config):
+    with products(video, config.bfloat16):
         raw = encoder.raw(rearrange(video, "B T c H W -> (T B) c H W"), drop)
         return _Encoded(raw, unit(raw), len(video))
 
@@ -116,7 +110,7 @@ def _taught(
                 raise ValueError(f"train: what a teacher saw of the clips should be maps of {expected}, got {got}.")
         return tuple(maps.transpose(0, 1).unbind() for maps in batch.taught)
     shown = rearrange(batch.video, "B T c H W -> (T B) c H W")
-    with _bfloat16(shown, config):
+    with products(shown, config.bfloat16):
         found = teacher.raw(shown) if config.legacy_label_norm else teacher(shown)
     return tuple(rearrange(f.float(), "(T B) C h w -> T B C h w", B=len(batch.video)).unbind() for f in found)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from corrlib import checkpoints, cielab, coords, tracking
-from corrlib.encoder import PaperEncoder, PixelEncoder, unit, widened
+from corrlib import checkpoints, cielab, coords, matching, tracking
+from corrlib.encoder import PaperEncoder, PixelEncoder, encode, unit, widened
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,18 @@ def test_declared_lattice_by_back_propagation(which):
     centre = torch.stack([(mass * x).sum(), (mass * y).sum()]) / mass.sum()
     declared = coords.to_pixels(torch.tensor([float(column), float(row)]), lattice)
     assert torch.allclose(centre, declared.double(), atol=0.05), (centre, declared)
+
+
+@pytest.mark.parametrize("has", [True, False])
+@torch.no_grad()
+def test_products_in_bfloat16_change_little_where_there_are_such(encoder, has, monkeypatch):
+    monkeypatch.setattr(matching, "multiplies_bfloat16", lambda frames: has)
+    frames = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    exact = encoder(frames)
+    for one, rounded, unrounded in zip(exact, encode(encoder, frames, True), encode(encoder, frames, False)):
+        assert rounded.dtype == torch.float32 and torch.equal(unrounded, one)
+        assert torch.equal(rounded, one) != has
+        assert (rounded.norm(dim=1) - 1).abs().max() < 1e-5 and (rounded * one).sum(dim=1).min() > 0.999
 
 
 def test_a_shift_by_one_coarse_cell_shifts_the_features(encoder):

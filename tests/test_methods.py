@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from corrlib import _torchvision, checkpoints, methods, synthetic, textures, tracker_costs
+from corrlib import _torchvision, checkpoints, matching, methods, synthetic, textures, tracker_costs
 from corrlib.encoder import PixelEncoder
 
 WITH_MASKS = {"model", "trained", "shipped", "random", "resnet18", "sift", "patches", "raft_small"}
@@ -34,6 +34,15 @@ def clip():
     xy = torch.rand(19, 2, generator=g) * torch.tensor([70.0, 54.0]) + 5
     when = torch.randint(0, 4, (19, 1), generator=g).float()  # more points than a vector has places
     return made.video, torch.cat([when, xy], dim=1)
+
+
+@pytest.mark.parametrize("name", ["sift", "patches"])
+def test_descriptors_are_made_in_float32(table, clip, name, monkeypatch):
+    """Those that are compared with, wherever they run."""
+    found = table[name].points(*clip)
+    monkeypatch.setattr(matching, "multiplies_bfloat16", lambda frames: True)
+    for one, two in zip(found, table[name].points(*clip)):
+        assert torch.equal(one, two)
 
 
 NAMES = sorted(WITH_MASKS | {"lk"})

@@ -81,7 +81,9 @@ def moving():
     return synthetic.track_clip(made, [float(t) for t in range(5)], 500)
 
 
-@pytest.mark.parametrize(("count", "support"), [*((n, 0) for n in (1, 2, 63, 64, 65, 500)), (7, 16), (65, 16)])
+@pytest.mark.parametrize(
+    ("count", "support"), [*((n, 0) for n in (1, 2, 63, 64, 65, 500)), (7, 16), (65, 16), (256, 16)]
+)
 def test_a_track_does_not_depend_on_the_other_queries(model, moving, count, support):
     """Bit for bit, whatever else is asked and in whatever order."""
     points, config = moving.query_points, TrackerConfig(support=support)
@@ -259,14 +261,14 @@ def test_progress_is_told(model, moving):
 
 
 def test_in_tiles_pads_and_cuts():
-    rows, sizes = torch.arange(130.0), []
+    rows, sizes = torch.arange(390.0), []
 
     def work(values, twice):
         sizes.append(len(values))
         return values + twice, values
 
     added, same = tracking.in_tiles(work, rows, 2 * rows)
-    assert sizes == [64, 64, 64]
+    assert sizes == [256, 192]
     assert torch.equal(added, 3 * rows) and torch.equal(same, rows)
 
 

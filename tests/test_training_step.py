@@ -133,9 +133,13 @@ def test_every_label_is_learnt_by_heart(labelled, label, teacher):
         assert 0 < after < 0.2 * before and before > 1.2, (name, before, after, floors)
 
 
-@pytest.mark.parametrize(("processor", "kind"), [("AVX2", torch.float32), ("AVX512", torch.bfloat16)])
-def test_bfloat16_only_where_the_processor_multiplies_it(processor, kind, labelled, monkeypatch):
+@pytest.mark.parametrize(
+    ("processor", "has", "kind"),
+    [("AVX2", True, torch.float32), ("AVX512", False, torch.float32), ("AVX512", True, torch.bfloat16)],
+)
+def test_bfloat16_only_where_the_processor_multiplies_it(processor, has, kind, labelled, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
     model, seen = encoder(), []
     raw = model.raw
     monkeypatch.setattr(model, "raw", lambda *args: seen.append(raw(*args)) or seen[-1])

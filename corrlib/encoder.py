@@ -3,11 +3,13 @@
 An encoder is called with (B, 3, H, W) float sRGB in [0, 1] and returns `Features`; it declares
 `coarse_lattice` and `fine_lattice`, and `calibration`, what the tracker's evidence means for it
 (`calibration.calibrate`), and perhaps `support`, how many landmarks around each point tell where it
-is, and `magnify`, how many times as large frames are searched; that is all the tracker asks of it.
+is, and `magnify`, how many times as large frames are searched; that is all the tracker asks of it. It is
+called under autocast where products are wanted in bfloat16 (`encode`).
 Training also asks for `raw`, the same features before they are scaled to unit length, of frames that
 may lack a channel of Lab.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import torch
@@ -194,14 +196,16 @@ def widened(encoder: PixelEncoder, width: int) -> PixelEncoder:
 
 
 def unit(features: Features) -> Features:
-    """Both maps scaled to unit length along C, in float32 if they are in less."""
-    return Features(*(matching.unit(each.to(torch.promote_types(each.dtype, torch.float32))) for each in features))
+    """Both maps scaled to unit length along C."""
+    return Features(*map(matching.unit, features))
 
 
-def products(frames: Tensor, bfloat16: bool) -> torch.autocast:
+def products(frames: Tensor, bfloat16: bool) -> contextlib.AbstractContextManager:
     """A context in which an encoder's products are in bfloat16, if they are wanted so and the processor has them."""
-    enabled = bfloat16 and matching.multiplies_bfloat16(frames)
-    return torch.autocast(frames.device.type, torch.bfloat16, enabled=enabled)
+    if not (bfloat16 and matching.multiplies_bfloat16(frames)):
+        return contextlib.nullcontext()
+    # Kept, what a weight was rounded to would outlive a change of the weight within a caller's own autocast.
+    return torch.autocast(frames.device.type, torch.bfloat16, cache_enabled=False)
 
 
 def encode(model: nn.Module, frames: Float[Tensor, "B 3 H W"], bfloat16: bool) -> Features:
@@ -217,11 +221,19 @@ def device_of(name: str, model: nn.Module) -> torch.device:
     return next((t.device for t in [*model.parameters(), *model.buffers()]), torch.empty(0).device)
 
 
+def _unrounded(device: torch.device) -> contextlib.AbstractContextManager:
+    """A context in which no product is rounded, whoever has asked for that."""
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 def _shown(rgb: Float[Tensor, "B 3 H W"], drop: int | None) -> Float[Tensor, "B 3 H W"]:
     """What an encoder's first layer is given: Lab, with all or all but one of its channels."""
     if min(rgb.shape[-2:]) < 8:
         raise ValueError(f"encoder: frames should be at least 8 x 8 pixels, got {rgb.shape[-2]} x {rgb.shape[-1]}.")
-    lab = cielab.rgb_to_lab(rgb)
+    with _unrounded(rgb.device):  # colours in bfloat16 would be off by more than all that follows
+        lab = cielab.rgb_to_lab(rgb)
     if drop is not None:
         lab = cielab.drop_channel(lab, drop)
     return lab.contiguous(memory_format=torch.channels_last)

@@ -27,7 +27,6 @@ class TrackerConfig:
     """How the tracker searches."""
 
     lines: int = 256  # frames whose shorter side has more pixels are reduced to so many there; 0 never
-    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
     magnify: float | None = None  # times as large as that leaves them, they are searched; None takes the model's own
     temperature: float = 0.05
     recent: float = 1.0  # weight of the most recent template beside the query's own
@@ -52,6 +51,7 @@ class TrackerConfig:
     known: float = 0.55  # cosine (more after a leap) from which what was found is the point; landmarks are sought there
     correct: float = 2.0  # pixels from it beyond which they are not believed: they may lie on something else
     calibration: tuple[float, ...] = ()  # of the confidence; empty takes the model's own
+    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
 
     def __post_init__(self) -> None:
         """Refuse what cannot search."""

@@ -14,8 +14,8 @@ from . import coords, windows
 
 
 def unit(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-    """Features scaled to unit length along C."""
-    return F.normalize(features, dim=1)
+    """Features scaled to unit length along C, in float32 if they are in less."""
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
 def features_at(features: Float[Tensor, "B C h w"], cells: Float[Tensor, "B N 2"]) -> Float[Tensor, "B N C"]:
@@ -196,8 +196,10 @@ def check_finite(name: str, result: Tensor, **features: Tensor) -> None:
 
 def multiplies_bfloat16(values: Tensor) -> bool:
     """Whether they lie where such products are quick; other processors take up to two hundred times longer."""
+    if values.is_cuda:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     kernels = torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # which torch may be told not to use
-    return not values.is_cpu or (kernels and bool(torch.cpu.get_capabilities().get("avx512_bf16")))
+    return values.is_cpu and kernels and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _check_radius(name: str, radius: int, key: Tensor) -> None:

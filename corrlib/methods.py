@@ -30,12 +30,13 @@ EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256,
 # masks on taller frames, and what carries them more softly, is worse for them. Landmarks help them as they help us,
 # sought around what was found where that is more alike, and correct it by as much as a guess; the query's frame
 # turned and scaled helps SIFT, and misleads patches.
-PATCHES = tracking.TrackerConfig(
-    bfloat16=False, radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=()
+PATCHES = (
+    tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=(), bfloat16=False),
+    PropagationConfig(bfloat16=False),
 )
 SIFT = (
-    replace(PATCHES, temperature=0.03, readout_temperature=0.03, known=0.87, looks=TURNED_AND_SCALED),
-    PropagationConfig(lines=256, bfloat16=False, top_k=10, temperature=0.05),
+    replace(PATCHES[0], temperature=0.03, readout_temperature=0.03, known=0.87, looks=TURNED_AND_SCALED),
+    PropagationConfig(lines=256, top_k=10, temperature=0.05, bfloat16=False),
 )
 AT_ONCE = 2048  # queries; a dense flow asks some ten thousand, each with a window of features
 
@@ -149,7 +150,7 @@ def methods(
         "random": lambda: of_encoder(_random(seed)),
         "resnet18": lambda: _of_resnet18(resnet18_weights),
         "sift": lambda: of_encoder(baselines.SiftEncoder().eval(), *SIFT),
-        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval(), PATCHES),
+        "patches": lambda: of_encoder(baselines.RawPatchEncoder().eval(), *PATCHES),
         "raft_small": lambda: _of_raft(raft_small_weights),
         "dis_medium": lambda: Method(baselines.track_dis, baselines.propagate_masks_dis),
         "dis_fast": lambda: Method(*dis_fast),

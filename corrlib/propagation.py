@@ -31,7 +31,6 @@ class PropagationConfig:
     """How labels are carried."""
 
     lines: int = 480  # frames whose shorter side has more pixels are reduced to so many there; 0 never
-    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
     magnify: float = 1.0  # times as large as that leaves them, they are looked at
     stride: int = 0  # of the grid of labels, in pixels of the reduced frame; 0 makes its shorter side 60 cells
     coarse: float = 0.5  # share of the coarse features in the similarity
@@ -43,6 +42,7 @@ class PropagationConfig:
     edge: int = 4  # radius of the filter that draws masks to edges of the image, in pixels; 0 for none
     sigma: float = 6.0  # of the Gaussian a joint is drawn as, in pixels of the reduced frame
     aligned: bool = True  # False decodes joints half a cell's pixels off, as released
+    bfloat16: bool = True  # the encoder's products, where the processor has such instructions
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried."""

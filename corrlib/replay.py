@@ -79,7 +79,7 @@ class Replay(nn.Module):
         """One point (t, x, y) through all frames, in both directions: `track_points` without encoding them again.
 
         Positions may differ from those of `track_points` by the last bits, since a point is here
-        worked on alone and there in a tile of 64.
+        worked on alone and there in whole tiles of 64.
 
         Raises:
             ValueError: the point is outside the frame or the video.

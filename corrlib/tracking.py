@@ -1,7 +1,7 @@
 """Points carried through time: through a stream, frame by frame, or through a whole video.
 
 How one point is found in one frame is in `following`. Queries never see each other: they are
-worked on in whole tiles, so that a track is the same, bit for bit, whoever else is asked.
+worked on in whole tiles, so that on a CPU a track is the same, bit for bit, whoever else is asked.
 """
 
 from collections.abc import Callable, Sequence

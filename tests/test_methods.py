@@ -39,9 +39,13 @@ def clip():
 @pytest.mark.parametrize("name", ["sift", "patches"])
 def test_descriptors_are_made_in_float32(table, clip, name, monkeypatch):
     """Those that are compared with, wherever they run."""
-    found = table[name].points(*clip)
-    monkeypatch.setattr(matching, "multiplies_bfloat16", lambda frames: True)
-    for one, two in zip(found, table[name].points(*clip)):
+    mask = torch.zeros(64, 80, dtype=torch.long)
+    mask[10:40, 20:50] = 1
+    found = []
+    for has in (False, True):
+        monkeypatch.setattr(matching, "multiplies_bfloat16", lambda frames, has=has: has)
+        found.append([*table[name].points(*clip), table[name].masks(clip[0], mask)])
+    for one, two in zip(*found):
         assert torch.equal(one, two)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from corrlib import baselines, checkpoints, coords, dense, propagation, synthetic, textures, tracking
+from corrlib import baselines, checkpoints, coords, dense, matching, propagation, synthetic, textures, tracking
 from corrlib.encoder import PixelEncoder
 from corrlib.tracking import OnlineTracker, TrackerConfig, track_points
 
@@ -82,7 +82,7 @@ def moving():
 
 
 @pytest.mark.parametrize(
-    ("count", "support"), [*((n, 0) for n in (1, 2, 63, 64, 65, 500)), (7, 16), (65, 16), (256, 16)]
+    ("count", "support"), [*((n, 0) for n in (1, 2, 63, 64, 65, 500)), (7, 16), (65, 16), (150, 16), (256, 16)]
 )
 def test_a_track_does_not_depend_on_the_other_queries(model, moving, count, support):
     """Bit for bit, whatever else is asked and in whatever order."""
@@ -91,6 +91,23 @@ def test_a_track_does_not_depend_on_the_other_queries(model, moving, count, supp
     some = track_points(model, moving.video, points[:count].flip(0), config)
     for one, many in zip(alone, some):
         assert torch.equal(one[:, 0], many[:, -1])
+
+
+def test_products_are_in_bfloat16_where_that_is_wanted(model, moving, monkeypatch):
+    """Of all that is encoded: the frame asked in, looks at it, those after it, and those that masks are carried to."""
+    asked = []
+    monkeypatch.setattr(matching, "multiplies_bfloat16", lambda frames: asked.append(frames) or True)
+    points, mask = moving.query_points[:64], torch.zeros(61, 75, dtype=torch.long)
+    mask[10:50, 10:60] = 1
+    exact, rounded = (track_points(model, moving.video, points, TrackerConfig(bfloat16=b)) for b in (False, True))
+    assert len(asked) == 1 + len(TrackerConfig().looks) + 4
+    away = (rounded.tracks - exact.tracks).norm(dim=-1)
+    assert 0 < away.median() < 0.1
+    kept, carried = (
+        propagation.propagate_masks(model, moving.video, mask, propagation.PropagationConfig(bfloat16=b))
+        for b in (False, True)
+    )
+    assert len(asked) == 1 + len(TrackerConfig().looks) + 4 + 5 and (kept != carried).float().mean() < 0.02
 
 
 @pytest.mark.parametrize("support", [0, 16])

@@ -227,7 +227,7 @@ class RawPatchEncoder(nn.Module):
 
     coarse_lattice = coords.Lattice(8, 0.0)
     fine_lattice = coords.Lattice(2, 0.0)
-    calibration = (-0.0319, 1.1417, 0.1742, 0.4109, -0.1864, -0.0495, -0.0467)  # likewise, by methods.PATCHES
+    calibration = (-0.0319, 1.1417, 0.1742, 0.4109, -0.1864, -0.0495, -0.0467)  # likewise, by methods.PATCHES[0]
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Features:
         lab = cielab.rgb_to_lab(images)

@@ -63,7 +63,6 @@ class PropagationConfig:
 # The paper's: fine features alone, at stride 2, first frame and five more, counted twice while they are the same.
 PAPER = PropagationConfig(
     lines=256,
-    bfloat16=False,
     stride=2,
     coarse=0.0,
     recent=5,
@@ -72,6 +71,7 @@ PAPER = PropagationConfig(
     temperature=0.07,
     edge=0,
     least=1.0,
+    bfloat16=False,
 )
 
 

@@ -19,7 +19,7 @@ from .following import Query, State, TrackerConfig, advance, parted, start
 from .samples import PointTracks
 
 TILE = 64  # queries; the kernels that work on other numbers than its multiples may differ in the last bit
-TILES = 4  # worked on at once at most: of more, what lies between two steps no longer fits a processor's own memory
+TILES = 4  # worked on at once at most: more take more memory, and are hardly quicker
 
 
 class Answer(NamedTuple):

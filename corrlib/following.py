@@ -42,7 +42,8 @@ class TrackerConfig:
     radius: int = 3  # of the fine windows
     readout: int = 2  # radius of the soft-argmax, in fine cells
     readout_temperature: float = 0.06  # between that of the search and that of training: least bias and error
-    update: float = 0.75  # confidence from which templates are renewed; sooner, they drift to what hides the point
+    update: float = 0.85  # confidence from which templates are renewed; sooner, they drift to what hides the point
+    steady: tuple[float, float] = (0.4, 0.6)  # or cosines with the query's and the last template, unless it leapt
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
@@ -64,6 +65,8 @@ class TrackerConfig:
                 raise ValueError(f"TrackerConfig: {name} should be above 0, got {getattr(self, name)}.")
         if not all(len(look) == 2 and look[1] > 0 for look in self.looks):
             raise ValueError(f"TrackerConfig: looks should be pairs (degrees, scale above 0), got {self.looks}.")
+        if len(self.steady) != 2:
+            raise ValueError(f"TrackerConfig: steady should be two cosines, got {self.steady}.")
         if len(self.calibration) not in (0, EVIDENCE + 1):
             expected = f"{EVIDENCE} weights and a constant"
             raise ValueError(f"TrackerConfig: calibration should be {expected}, got {len(self.calibration)} numbers.")
@@ -205,7 +208,9 @@ def advance(
     facts = evidence(query, look, state, now_fine, now_coarse, chance, config)
     weights = facts.new_tensor(config.calibration)
     confidence = torch.sigmoid((facts * weights[:-1]).sum(-1) + weights[-1])
-    seen, keep = confidence > config.visible, (confidence > config.update)[:, None]
+    leapt = (position - state.position - state.velocity).norm(dim=-1) > landmarks.FAR * config.magnify
+    steady = (facts[:, 0] > config.steady[0]) & (facts[:, 2] > config.steady[1]) & ~leapt
+    seen, keep = confidence > config.visible, ((confidence > config.update) | steady)[:, None]
     fade = 0.5 ** (1 / config.half_life)
     moved = State(
         position,
@@ -287,14 +292,6 @@ def evidence(
     back = back.masked_fill(~query.inside, float("-inf"))
     cells = matching.window_cells(query.home[None], config.radius)[0]
     error = (matching.soft_argmax(back, cells) - query.home).norm(dim=-1)
-    return torch.stack(
-        [
-            (now_fine * query.fine[look]).sum(-1),
-            (now_coarse * query.coarse[look]).sum(-1),
-            (now_fine * state.recent_fine).sum(-1),
-            (now_coarse * state.recent_coarse).sum(-1),
-            error.log1p(),
-            chance,
-        ],
-        dim=-1,
-    )
+    to_query = (now_fine * query.fine[look]).sum(-1), (now_coarse * query.coarse[look]).sum(-1)
+    to_recent = (now_fine * state.recent_fine).sum(-1), (now_coarse * state.recent_coarse).sum(-1)
+    return torch.stack([*to_query, *to_recent, error.log1p(), chance], dim=-1)

@@ -43,7 +43,8 @@ class TrackerConfig:
     readout: int = 2  # radius of the soft-argmax, in fine cells
     readout_temperature: float = 0.06  # between that of the search and that of training: least bias and error
     update: float = 0.85  # confidence from which templates are renewed; sooner, they drift to what hides the point
-    steady: tuple[float, float] = (0.4, 0.6)  # or cosines with the query's and the last template, unless it leapt
+    like_own: float = 0.4  # or, unless the point leapt, cosine with the query's features from which they are
+    like_recent: float = 0.6  # and cosine with those of the last template
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
@@ -65,8 +66,6 @@ class TrackerConfig:
                 raise ValueError(f"TrackerConfig: {name} should be above 0, got {getattr(self, name)}.")
         if not all(len(look) == 2 and look[1] > 0 for look in self.looks):
             raise ValueError(f"TrackerConfig: looks should be pairs (degrees, scale above 0), got {self.looks}.")
-        if len(self.steady) != 2:
-            raise ValueError(f"TrackerConfig: steady should be two cosines, got {self.steady}.")
         if len(self.calibration) not in (0, EVIDENCE + 1):
             expected = f"{EVIDENCE} weights and a constant"
             raise ValueError(f"TrackerConfig: calibration should be {expected}, got {len(self.calibration)} numbers.")
@@ -209,7 +208,7 @@ def advance(
     weights = facts.new_tensor(config.calibration)
     confidence = torch.sigmoid((facts * weights[:-1]).sum(-1) + weights[-1])
     leapt = (position - state.position - state.velocity).norm(dim=-1) > landmarks.FAR * config.magnify
-    steady = (facts[:, 0] > config.steady[0]) & (facts[:, 2] > config.steady[1]) & ~leapt
+    steady = (facts[:, 0] > config.like_own) & (facts[:, 2] > config.like_recent) & ~leapt
     seen, keep = confidence > config.visible, ((confidence > config.update) | steady)[:, None]
     fade = 0.5 ** (1 / config.half_life)
     moved = State(

@@ -306,6 +306,22 @@ def test_what_cannot_search_is_refused(changes, message):
         TrackerConfig(**changes)
 
 
+@pytest.mark.parametrize(("step", "renewed"), [(2, True), (12, False)])
+@pytest.mark.parametrize("changes", [{}, {"like_own": 1.1}, {"like_recent": 1.1}])
+def test_templates_are_renewed_where_the_look_changed_little_unless_a_point_leapt(
+    model, picture, changes, step, renewed
+):
+    """However unsure the tracker is: by a calibration that believes nothing."""
+    config = TrackerConfig(calibration=(0.0,) * 6 + (-9.0,), support=0, **changes)
+    tracker = OnlineTracker(model, config)
+    tracker.step(picture[:, 20:84, 20:100], torch.tensor([[40.0, 30.0]]))
+    before = tracker.state
+    answer = tracker.step(picture[:, 20:84, 20 + step : 100 + step])
+    assert (answer.xy - torch.tensor([40.0 - step, 30.0])).norm() < 1.5 and not answer.visible
+    assert torch.equal(tracker.state.recent_fine, before.recent_fine) != (renewed and not changes)
+    assert torch.equal(tracker.state.past_coarse, before.past_coarse) != (renewed and not changes)
+
+
 @pytest.mark.parametrize("size_hw", [(8, 8), (8, 16), (9, 11)])
 def test_frames_with_fewer_cells_than_candidates_are_tracked(model, picture, size_hw):
     video = picture[:, 20 : 20 + size_hw[0], 20 : 20 + size_hw[1]].expand(3, 3, *size_hw)

@@ -1,10 +1,10 @@
 """How a point is found in the next frame.
 
 A query keeps the features it started with, as it is and as it would look turned and scaled (`looks`),
-and those it had when last seen well. The coarse map is searched as a whole, under a heavy-tailed prior
-around the predicted position, so that a point lost is found again; its best candidates are then looked
-at in the fine map, and the position is read out there below the size of a cell. What lies around the point
-(`landmarks`) then corrects it, or tells where it is where nothing looks like it.
+and those it had when last seen well, or little changed. The coarse map is searched as a whole, under a
+heavy-tailed prior around the predicted position, so that a point lost is found again; its best candidates are
+then looked at in the fine map, and the position is read out there below the size of a cell. What lies around the
+point (`landmarks`) then corrects it, or tells where it is where nothing looks like it.
 """
 
 from collections.abc import Sequence

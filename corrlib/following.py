@@ -43,8 +43,9 @@ class TrackerConfig:
     readout: int = 2  # radius of the soft-argmax, in fine cells
     readout_temperature: float = 0.06  # between that of the search and that of training: least bias and error
     update: float = 0.85  # confidence from which templates are renewed; sooner, they drift to what hides the point
-    like_own: float = 0.4  # or, unless the point leapt, cosine with the query's features from which they are
-    like_recent: float = 0.6  # and cosine with those of the last template
+    steady: float = 0.6  # or from which they are where the point did not leap and its look changed little:
+    like_own: float = 0.4  # cosine with the query's features above which it did
+    like_recent: float = 0.6  # and with those of the last template
     unbias: float = 0.5  # share taken off of the read-out's error at the query itself
     visible: float = 0.5  # confidence from which a point counts as visible
     looks: tuple[tuple[float, float], ...] = looks.TURNED_AND_SCALED  # also at the query's frame: (degrees, scale)
@@ -209,7 +210,8 @@ def advance(
     confidence = torch.sigmoid((facts * weights[:-1]).sum(-1) + weights[-1])
     leapt = (position - state.position - state.velocity).norm(dim=-1) > landmarks.FAR * config.magnify
     steady = (facts[:, 0] > config.like_own) & (facts[:, 2] > config.like_recent) & ~leapt
-    seen, keep = confidence > config.visible, ((confidence > config.update) | steady)[:, None]
+    keep = ((confidence > config.update) | (steady & (confidence > config.steady)))[:, None]
+    seen = confidence > config.visible
     fade = 0.5 ** (1 / config.half_life)
     moved = State(
         position,

@@ -31,7 +31,9 @@ EXHAUSTIVE = (tracking.TrackerConfig(candidates=0), PropagationConfig(lines=256,
 # sought around what was found where that is more alike, and correct it by as much as a guess; the query's frame
 # turned and scaled helps SIFT, and misleads patches.
 PATCHES = (
-    tracking.TrackerConfig(radius=6, update=0.5, anywhere=math.inf, known=0.8, correct=8.0, looks=(), bfloat16=False),
+    tracking.TrackerConfig(
+        radius=6, update=0.5, steady=0.0, anywhere=math.inf, known=0.8, correct=8.0, looks=(), bfloat16=False
+    ),
     PropagationConfig(bfloat16=False),
 )
 SIFT = (

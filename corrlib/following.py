@@ -209,7 +209,8 @@ def advance(
     weights = facts.new_tensor(config.calibration)
     confidence = torch.sigmoid((facts * weights[:-1]).sum(-1) + weights[-1])
     leapt = (position - state.position - state.velocity).norm(dim=-1) > landmarks.FAR * config.magnify
-    steady = (facts[:, 0] > config.like_own) & (facts[:, 2] > config.like_recent) & ~leapt
+    own, _, recent, *_ = facts.unbind(dim=-1)
+    steady = (own > config.like_own) & (recent > config.like_recent) & ~leapt
     keep = ((confidence > config.update) | (steady & (confidence > config.steady)))[:, None]
     seen = confidence > config.visible
     fade = 0.5 ** (1 / config.half_life)
